@@ -1,0 +1,46 @@
+"""Precision Explorer: what half precision does to every layer of an ONNX model."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from explorer.convert import Conversion
+    from explorer.errors import ExplorerError
+    from explorer.plan import Decision, Plan
+    from explorer.session import Exploration, convert_to_mixed_precision, open
+
+__all__ = [
+    "Conversion",
+    "Decision",
+    "Exploration",
+    "ExplorerError",
+    "Plan",
+    "__version__",
+    "convert_to_mixed_precision",
+    "open",
+]
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    # Public name -> where it lives; loaded at first use, so that `import explorer` stays light.
+    "Conversion": "explorer.convert",
+    "Decision": "explorer.plan",
+    "Exploration": "explorer.session",
+    "ExplorerError": "explorer.errors",
+    "Plan": "explorer.plan",
+    "convert_to_mixed_precision": "explorer.session",
+    "open": "explorer.session",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'explorer' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
