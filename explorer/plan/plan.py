@@ -1,0 +1,274 @@
+"""The plan: an immutable map from layers to formats, made of a preset, rules and single overrides."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from explorer.errors import PlanError, nearest
+from explorer.formats import FORMATS
+from explorer.plan.presets import PRESETS, SAFE_BLOCK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from explorer.model import Layer, Model
+
+__all__ = ["Plan", "Rule", "Wish"]
+
+_KINDS = ("op", "layer", "scope")
+_JSON_VERSION = 1
+_HIGH = "fp32"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Layers that match ``pattern`` run in ``format``.
+
+    Attributes:
+        kind: ``op`` (operator type), ``layer`` (glob over id, name, and scope with them) or ``scope`` (the scope and
+            all below it).
+        pattern: what to match; ``*`` and ``?`` as in file names, ``/`` is an ordinary letter.
+        format: the format to run in.
+    """
+
+    kind: str
+    pattern: str
+    format: str
+
+    def matcher(self) -> Callable[[Layer], bool]:
+        """Return a predicate on layers, compiled once."""
+        pattern = self.pattern.strip("/") if self.kind == "scope" else self.pattern
+        if self.kind == "op":
+            return lambda layer: fnmatch.fnmatchcase(layer.qualified_op, pattern)
+        glob = re.compile(fnmatch.translate(pattern))
+        if self.kind == "scope":
+            inside = re.compile(fnmatch.translate(f"{pattern}/*"))
+            return lambda layer: bool(glob.match(layer.scope) or inside.match(layer.scope))
+        return lambda layer: any(name == pattern or glob.match(name) for name in _names(layer))
+
+    def __str__(self) -> str:
+        subject = {"op": "operator", "layer": "layers", "scope": "scope"}[self.kind]
+        return f"{subject} {self.pattern} in {self.format}"
+
+
+def _names(layer: Layer) -> tuple[str, ...]:
+    """Return every name under which a user may know the layer."""
+    own = [layer.id, layer.id.strip("/"), layer.name, layer.scope]
+    if layer.scope:
+        own.append(f"{layer.scope}/{layer.id}")
+        # `norm/Add_1` is no `norm/Add`, which is another layer's id; only a name that tells no operator is given one.
+        if not re.fullmatch(rf"{re.escape(layer.op)}(_\d+)?", layer.id.rpartition("/")[2]):
+            own.append(f"{layer.scope}/{layer.op}")
+    return tuple(own)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a plan asks of one layer.
+
+    Attributes:
+        format: the format.
+        reason: why, in words.
+        by: what asks for it: ``default`` (the plan's base), ``rule``, or ``override`` (the user named this very layer).
+    """
+
+    format: str
+    reason: str
+    by: str = "default"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which layer runs in which format; immutable, every method returns a new plan.
+
+    >>> plan = Plan().block(op_types=["Softmax"]).set({"conv1": "fp32"})
+    >>> Plan.from_json(plan.to_json()) == plan
+    True
+
+    Attributes:
+        format: the low format of the plan (``fp16`` or ``bf16``).
+        base: what layers run in that no rule names: the low format, or ``fp32``.
+        keep_io: graph inputs and outputs keep their types.
+        rules: later ones win over earlier ones.
+        overrides: layer id to format; they win over all rules.
+    """
+
+    format: str = "fp16"
+    base: str = ""
+    keep_io: bool = True
+    rules: tuple[Rule, ...] = ()
+    overrides: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.format == _HIGH or self.format not in FORMATS:
+            raise PlanError(
+                f"'{self.format}' is no low format of a plan.", fix=nearest(self.format, FORMATS) or "Use fp16 or bf16."
+            )
+        object.__setattr__(self, "base", self.base or self.format)
+        object.__setattr__(self, "overrides", MappingProxyType(dict(self.overrides)))
+        for name in (self.base, *(rule.format for rule in self.rules), *self.overrides.values()):
+            if name not in (_HIGH, self.format):
+                raise PlanError(
+                    f"The plan is of {self.format} and asks for '{name}'.", fix=f"Use '{_HIGH}' or '{self.format}'."
+                )
+
+    def __hash__(self) -> int:
+        return hash((self.format, self.base, self.keep_io, self.rules, tuple(sorted(self.overrides.items()))))
+
+    @classmethod
+    def preset(cls, name: str, *, format: str = "fp16", keep_io: bool = True) -> Plan:  # noqa: A002 - the field's word
+        """Return the named preset: ``full``, ``safe`` or ``fp32``.
+
+        Raises:
+            PlanError: there is no preset of this name.
+        """
+        if name not in PRESETS:
+            raise PlanError(
+                f"There is no preset '{name}'.", fix=nearest(name, PRESETS) or f"Known: {', '.join(PRESETS)}."
+            )
+        rules = tuple(Rule("op", op, _HIGH) for op in SAFE_BLOCK) if name == "safe" else ()
+        return cls(format=format, base=_HIGH if name == "fp32" else format, keep_io=keep_io, rules=rules)
+
+    def block(self, *, op_types: Iterable[str] = (), layers: Iterable[str] = (), scopes: Iterable[str] = ()) -> Plan:
+        """Return the plan with these layers on the blacklist: they stay in fp32.
+
+        Args:
+            op_types: operator types.
+            layers: layer ids, names or glob patterns over them.
+            scopes: scopes, or glob patterns over them; everything below is meant too.
+        """
+        return self._with(_HIGH, op_types, layers, scopes)
+
+    def allow(self, *, op_types: Iterable[str] = (), layers: Iterable[str] = (), scopes: Iterable[str] = ()) -> Plan:
+        """Return the plan with these layers in the low format again; arguments as for :meth:`block`."""
+        return self._with(self.format, op_types, layers, scopes)
+
+    def _with(self, wanted: str, ops: Iterable[str], layers: Iterable[str], scopes: Iterable[str]) -> Plan:
+        for name, given in (("op_types", ops), ("layers", layers), ("scopes", scopes)):
+            if isinstance(given, str):
+                raise PlanError(f"{name} is the single string '{given}'.", fix=f"Give a list: {name}=['{given}'].")
+        added = [Rule(kind, p, wanted) for kind, ps in zip(_KINDS, (ops, layers, scopes), strict=True) for p in ps]
+        kept = [
+            rule for rule in self.rules if all((rule.kind, rule.pattern) != (new.kind, new.pattern) for new in added)
+        ]
+        return replace(self, rules=(*kept, *added))
+
+    def set(self, formats: Mapping[str, str | None]) -> Plan:
+        """Return the plan with single layers overridden; None takes an override away."""
+        merged: dict[str, str | None] = {**self.overrides, **formats}
+        return replace(self, overrides={key: value for key, value in merged.items() if value is not None})
+
+    def check(self, model: Model) -> None:
+        """Check that every rule and override names something in ``model``; presets' own rules are exempt.
+
+        Raises:
+            PlanError: one names nothing; the nearest names are told.
+        """
+        preset = {("op", op) for op in SAFE_BLOCK}
+        for rule in self.rules:
+            if (rule.kind, rule.pattern) in preset or any(map(rule.matcher(), model.layers)):
+                continue
+            known = {
+                "op": {layer.qualified_op for layer in model.layers},
+                "layer": {name for layer in model.layers for name in (layer.id, layer.name) if name},
+                "scope": {layer.scope for layer in model.layers if layer.scope},
+            }[rule.kind]
+            what = {"op": "operator type", "layer": "layer", "scope": "scope"}[rule.kind]
+            raise PlanError(
+                f"The plan names the {what} '{rule.pattern}', and the model has none that matches.",
+                why="A blacklist that names nothing protects nothing.",
+                fix=nearest(rule.pattern, known) or f"`precision-explorer inspect` lists them ({len(known)} known).",
+            )
+        for layer_id in self.overrides:
+            if layer_id not in model:
+                raise PlanError(
+                    f"The plan overrides the layer '{layer_id}', and the model has none of this id.",
+                    fix=nearest(layer_id, (layer.id for layer in model.layers)) or "See `precision-explorer inspect`.",
+                )
+
+    def wishes(self, model: Model) -> dict[str, Wish]:
+        """Return what the plan asks of each layer, by layer id."""
+        start = Wish(self.base, f"the plan runs layers in {self.base} by default")
+        found = dict.fromkeys((layer.id for layer in model.layers), start)
+        by_op: dict[str, list[Layer]] = {}
+        for layer in model.layers:
+            by_op.setdefault(layer.qualified_op, []).append(layer)
+        for rule in self.rules:
+            candidates = by_op.get(rule.pattern, ()) if rule.kind == "op" and "*" not in rule.pattern else model.layers
+            wish, matches = Wish(rule.format, _because(rule), "rule"), rule.matcher()
+            for layer in candidates:
+                if matches(layer):
+                    found[layer.id] = wish
+        for layer_id, wanted in self.overrides.items():
+            found[layer_id] = Wish(wanted, f"set to {wanted} by the user", "override")
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "version": _JSON_VERSION,
+            "format": self.format,
+            "base": self.base,
+            "keep_io": self.keep_io,
+            "rules": [{"kind": r.kind, "pattern": r.pattern, "format": r.format} for r in self.rules],
+            "layers": dict(self.overrides),
+        }
+
+    def to_json(self) -> str:
+        """Return the plan as JSON text."""
+        return json.dumps(self.to_dict(), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """Return the plan that :meth:`to_json` wrote.
+
+        Raises:
+            PlanError: the text is no such plan.
+        """
+        try:
+            data = json.loads(text)
+            if data["version"] != _JSON_VERSION:
+                raise PlanError(
+                    f"The plan is of version {data['version']}; this package reads version {_JSON_VERSION}.",
+                    fix="Upgrade the package.",
+                )
+            rules = tuple(Rule(str(r["kind"]), str(r["pattern"]), str(r["format"])) for r in data["rules"])
+            if unknown := [rule.kind for rule in rules if rule.kind not in _KINDS]:
+                raise PlanError(f"The plan has a rule of kind '{unknown[0]}'.", fix=f"Known: {', '.join(_KINDS)}.")
+            return cls(str(data["format"]), str(data["base"]), bool(data["keep_io"]), rules, dict(data["layers"]))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, PlanError):
+                raise
+            raise PlanError(
+                f"This is no plan: {type(error).__name__}: {error}.", fix="Give the plan.json that `explore` wrote."
+            ) from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> Plan:
+        """Return the plan in a file; raises PlanError when it cannot be read."""
+        try:
+            return cls.from_json(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise PlanError(f"The plan '{path}' cannot be read: {error}.", fix="Check the path.") from error
+
+    def __str__(self) -> str:
+        parts = [f"base {self.base}", "I/O kept" if self.keep_io else f"I/O in {self.format}"]
+        parts += [str(rule) for rule in self.rules]
+        parts += [f"{layer_id} in {wanted}" for layer_id, wanted in self.overrides.items()]
+        return f"{self.format} plan: " + "; ".join(parts)
+
+
+def _because(rule: Rule) -> str:
+    if rule.format == _HIGH:
+        return {
+            "op": f"operator type {rule.pattern} is on the blacklist",
+            "layer": f"on the blacklist by the pattern '{rule.pattern}'",
+            "scope": f"the scope '{rule.pattern}' is on the blacklist",
+        }[rule.kind]
+    return f"allowed in {rule.format}: {rule.kind} '{rule.pattern}'"
