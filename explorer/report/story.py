@@ -1,0 +1,289 @@
+"""What the report says before it shows anything: the verdict, what is wrong and where, and what to do."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from markupsafe import Markup, escape
+
+from explorer.formats import get_format
+from explorer.report import text
+from explorer.report.layers import broken_outputs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from explorer.report.data import ReportData
+    from explorer.report.layers import Layers
+
+__all__ = ["Finding", "WorstLayer", "findings", "verdict", "worst_layers"]
+
+POOR_DB: Final = 20.0  # dB: an error of a tenth of the signal, 10 ** (-20 / 20)
+ACCURACY_LOST: Final = 0.005  # half a point, more than a handful of samples in a thousand
+WORST: Final = 6  # rows of the short table
+OPS_NAMED: Final = 4  # op types spelled out in a sentence
+WIDTH: Final = 90  # characters of a layer's name in a sentence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that the reader should know.
+
+    Args:
+        icon: ``stop``, ``warn``, ``good`` or ``note``; also the tone.
+        title: a few words.
+        body: one or two sentences, HTML with every name escaped.
+        command: what to add to the command line to act on it; may be empty.
+    """
+
+    icon: str
+    title: str
+    body: Markup
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorstLayer:
+    """One row of the short table of layers that lose most."""
+
+    position: int
+    name: str
+    op: str
+    format: str
+    local: text.Reading
+    accumulated: text.Reading
+    cause: str
+
+
+def verdict(data: ReportData, layers: Layers) -> Finding:
+    """Return the one sentence that the report comes down to."""
+    fmt, total = data.plan.format, len(layers.frame)
+    outputs = broken_outputs(data.output_error)
+    broken_layers = int(layers.broken.sum())
+    spread = _accuracy_words(data)
+    if outputs.any():
+        names = _names(data.output_error["output"][outputs])
+        body = Markup("{} {} inf or NaN under this plan: {} of {} layers are not finite.{}").format(
+            names, "holds" if outputs.sum() == 1 else "hold", broken_layers, total, spread
+        )
+        return Finding(icon="stop", title=f"{fmt} breaks this model", body=body)
+    if not layers.low.any():
+        return Finding(
+            icon="note", title=f"Nothing runs in {fmt} under this plan",
+            body=Markup("All {} keep fp32, so there is no error to show.").format(text.plural(total, "layer")),
+        )  # fmt: skip
+    return _finite_verdict(data, layers, spread)
+
+
+def _finite_verdict(data: ReportData, layers: Layers, spread: str) -> Finding:
+    """Return the verdict on a plan whose outputs are finite."""
+    fmt, broken_layers = data.plan.format, int(layers.broken.sum())
+    name, worst = _worst_output(data)
+    kept = Markup("The worst output, <code>{}</code>, {}.{}").format(
+        text.shorten(name, WIDTH), _error_words(worst), spread
+    )
+    every = Markup("{} layer stays finite. {}").format("Every measured" if layers.unmeasured.any() else "Every", kept)
+    if data.accuracy is not None and data.accuracy.before - data.accuracy.after > ACCURACY_LOST:
+        return Finding(icon="stop", title=f"{fmt} costs this model its accuracy", body=kept)
+    if broken_layers:
+        body = Markup("{} not finite, yet the outputs stay finite. {}").format(
+            text.plural(broken_layers, "layer is", "layers are"), kept
+        )
+        return Finding(icon="warn", title=f"Layers overflow in {fmt}", body=body)
+    if math.isnan(worst):
+        return Finding(icon="note", title="The output error was not measured", body=every)
+    if worst < POOR_DB:
+        return Finding(icon="warn", title=f"{fmt} leaves the outputs far off", body=every)
+    return Finding(icon="good", title=f"This plan holds in {fmt}", body=every)
+
+
+def findings(data: ReportData, layers: Layers) -> list[Finding]:
+    """Return what is wrong and where, the gravest first."""
+    found = [*_broken(data, layers), *_beyond_range(data, layers), *_weights(data)]
+    if unknown := int(layers.unmeasured.sum()):
+        found.append(Finding(
+            icon="note", title=f"{text.plural(unknown, 'layer')} not measured",
+            body=Markup("Nothing is known of {} error; the table says why.").format("its" if unknown == 1 else "their"),
+        ))  # fmt: skip
+    found += [Finding(icon="warn", title="Warning", body=escape(text.visible(line))) for line in data.warnings]
+    if not found:
+        found.append(
+            Finding(icon="good", title="Nothing to warn about", body=Markup("No layer and no weight is lost."))
+        )
+    return found
+
+
+def worst_layers(layers: Layers) -> list[WorstLayer]:
+    """Return the layers that lose most by themselves: those that break alone, then those with the least local SQNR."""
+    local = layers.column("local_sqnr_db")
+    key = np.where(layers.broken_alone, -np.inf, local)
+    order = [int(row) for row in np.argsort(key, kind="stable") if layers.low[row] and key[row] < np.inf][:WORST]
+    accumulated = layers.column("acc_sqnr_db")
+    names, ops, formats = (layers.words(column) for column in ("name", "op", "format"))
+    return [
+        WorstLayer(
+            position=row + 1, name=names[row], op=ops[row], format=formats[row], cause=_cause(layers, row),
+            local=text.sqnr(local[row], finite=not layers.broken_alone[row]),
+            accumulated=text.sqnr(accumulated[row], finite=not layers.broken[row]),
+        )
+        for row in order
+    ]  # fmt: skip
+
+
+def _broken(data: ReportData, layers: Layers) -> Iterable[Finding]:
+    """Tell of the first layer that is not finite, and of the others."""
+    rows = np.flatnonzero(layers.broken)
+    if not rows.size:
+        return
+    first = int(rows[0])
+    limit = get_format(data.plan.format).max
+    largest = layers.column("range_max_abs")[first]
+    exact = (
+        Markup(" Its exact values reach {}; {} ends at {}.").format(
+            text.quantity(largest, 4), data.plan.format, text.quantity(limit, 5)
+        )
+        if largest > limit
+        else ""
+    )
+    names, ops, ids = layers.words("name"), layers.words("op"), layers.words("id")
+    yield Finding(
+        icon="stop",
+        title="The first layer that is not finite",
+        body=Markup("<code>{}</code> ({}, layer {} of {}): {}.{}").format(
+            text.shorten(names[first], WIDTH),
+            ops[first],
+            f"{first + 1:,}",
+            f"{len(ids):,}",
+            _cause(layers, first),
+            exact,
+        ),
+        command=_block(ids[first]),
+    )
+    if rows.size > 1:
+        alone = layers.broken_alone & layers.low
+        own = int(alone.sum())
+        passed = int((layers.broken & ~alone).sum())
+        kinds = Counter(ops[row] for row in np.flatnonzero(alone if own else layers.broken))
+        listed = [f"{op} ({number:,})" for op, number in kinds.most_common(OPS_NAMED)]
+        if len(kinds) > OPS_NAMED:
+            listed.append(f"{len(kinds) - OPS_NAMED} more op types")
+        if own:
+            others = text.plural(passed, "other layer passes on", "other layers pass on")
+            body = Markup("{} by themselves, on exact inputs: {}.{}").format(
+                text.plural(own, "layer breaks", "layers break"), text.join(listed),
+                f" {others} only what they are given." if passed else "",
+            )  # fmt: skip
+        else:
+            body = Markup("By op type: {}.").format(text.join(listed))
+        yield Finding(icon="stop", title=f"{text.plural(rows.size, 'layer')} in all hold inf or NaN", body=body)
+
+
+def _beyond_range(data: ReportData, layers: Layers) -> Iterable[Finding]:
+    """Tell of layers whose exact values do not fit, whether or not the plan runs them low."""
+    fmt = get_format(data.plan.format)
+    largest = layers.column("range_max_abs")
+    over = largest >= fmt.overflow_threshold
+    if not fmt.is_float or not over.any():
+        return
+    saved = int((over & ~layers.low).sum())
+    ops = Counter(op for op, beyond in zip(layers.words("op"), over, strict=True) if beyond)
+    tail = f" The plan keeps {saved:,} of them out of {fmt.name}." if saved else ""
+    yield Finding(
+        icon="warn" if saved < over.sum() else "note",
+        title=f"{text.plural(int(over.sum()), 'layer')} beyond the range of {fmt.name}",
+        body=Markup("Their exact fp32 values pass {} (largest: {}), by op type: {}.{}").format(
+            text.quantity(fmt.max, 5), text.quantity(float(np.nanmax(largest)), 4),
+            text.join([f"{op} ({number:,})" for op, number in ops.most_common(OPS_NAMED)]), tail,
+        ),
+    )  # fmt: skip
+
+
+def _weights(data: ReportData) -> Iterable[Finding]:
+    """Tell of weights that the low format cannot hold."""
+    if data.weights is None:
+        return
+    total, fmt = data.weights.total, data.plan.format
+    lost = [
+        f"{text.count(number)} {word}"
+        for number, word in (
+            (total.overflow, "overflow"),
+            (total.subnormal, "go subnormal"),
+            (total.flushed, "flush to zero"),
+        )
+        if number
+    ]
+    if not lost:
+        return
+    done = (
+        "Values beyond the range were clamped, as asked." if data.weights.clamped
+        else "Nothing was clamped; the weights are stored as rounding leaves them."
+    )  # fmt: skip
+    yield Finding(
+        icon="stop" if total.overflow and not data.weights.clamped else "note",
+        title=f"Weights at the edge of {fmt}",
+        body=Markup("Of {} weight values stored in {}, {}. {}").format(
+            text.count(total.elements), fmt, text.join(lost), done
+        ),
+    )
+
+
+def _cause(layers: Layers, row: int) -> str:
+    """Return what is known of a layer's loss, in words."""
+    share_of = layers.column("elements")[row] if "elements" in layers.frame else math.nan
+    parts = []
+    for column, words in (
+        ("overflow", "overflow"),
+        ("nan", "become NaN"),
+        ("flushed", "flush to zero"),
+        ("subnormal", "go subnormal"),
+    ):
+        number = layers.column(column)[row]
+        if number > 0:
+            part = f" ({text.share(number / share_of)})" if share_of > 0 else ""
+            parts.append(f"{text.plural(number, 'value')} {words}{part}")
+    return text.join(parts[:2]) or ("inf or NaN" if layers.broken[row] else "rounding")
+
+
+def _worst_output(data: ReportData) -> tuple[str, float]:
+    """Return the name and SQNR of the output with the least SQNR; NaN when none was measured."""
+    table = data.output_error
+    ratios = table["sqnr_db"].to_numpy(dtype=np.float64, na_value=np.nan)
+    if not len(ratios) or np.isnan(ratios).all():
+        return (str(table["output"].iloc[0]) if len(table) else "", math.nan)
+    row = int(np.nanargmin(ratios))
+    return str(table["output"].iloc[row]), float(ratios[row])
+
+
+def _error_words(db: float) -> str:
+    if math.isnan(db):
+        return "was not measured"
+    if math.isinf(db):
+        return "equals the fp32 output exactly"
+    return f"keeps {text.decibel(db)} SQNR, a relative error of {text.relative(db)}"
+
+
+def _accuracy_words(data: ReportData) -> str:
+    if data.accuracy is None:
+        return ""
+    before, after = data.accuracy.before, data.accuracy.after
+    if before == after:
+        return f" {data.accuracy.metric.capitalize()} stays at {text.percent(before)}."
+    verb = "falls" if after < before else "goes"
+    return f" {data.accuracy.metric.capitalize()} {verb} from {text.percent(before)} to {text.percent(after)}."
+
+
+def _names(values: Iterable[object]) -> Markup:
+    words = [Markup("<code>{}</code>").format(text.shorten(str(value), WIDTH)) for value in values]
+    shown = words[:OPS_NAMED]
+    more = f" and {len(words) - len(shown)} more outputs" if len(words) > len(shown) else ""
+    return Markup("Output {}{}").format(Markup(", ").join(shown), more)
+
+
+def _block(layer_id: str) -> str:
+    """Return the option that keeps a layer in fp32; empty for a name that no shell line can carry well."""
+    return f"--block {shlex.quote(layer_id)}" if layer_id.isprintable() and len(layer_id) <= WIDTH else ""
