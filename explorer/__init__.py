@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from explorer.convert import Conversion
     from explorer.errors import ExplorerError
     from explorer.plan import Decision, Plan
-    from explorer.session import Exploration, convert_to_mixed_precision, open
+    from explorer.session import Exploration, convert_to_mixed_precision, open  # noqa: A004 - the public name
 
 __all__ = [
     "Conversion",

@@ -17,7 +17,10 @@ Each message tells what happened (with the actual values), why it matters, and w
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = [
     "BackendError",
@@ -69,7 +72,7 @@ class ExportError(ExplorerError, OSError):
     """A file could not be written; whatever stood there before is untouched."""
 
 
-class MissingDependency(ExplorerError, ImportError):
+class MissingDependency(ExplorerError, ImportError):  # noqa: N818 - named by what happened, like its siblings
     """An optional package is needed and not installed."""
 
 

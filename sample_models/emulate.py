@@ -86,8 +86,9 @@ def open_sample(name: str) -> tuple[onnx.ModelProto, dict[str, np.ndarray], np.n
 
 
 def classes(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Returns the predicted class of every image; a NaN counts as the highest score, as numpy's argmax has it."""
-    return run(model, feeds)["class_scores"].argmax(axis=-1)
+    """Returns the predicted class of every image; -1, which is no class, where a score is NaN."""
+    scores = run(model, feeds)["class_scores"]
+    return np.where(np.isnan(scores).any(axis=-1), -1, np.nan_to_num(scores).argmax(axis=-1))
 
 
 def main() -> None:

@@ -10,10 +10,10 @@ import onnx_ir as ir
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["lend_weights"]
+__all__ = ["LENDABLE", "lend_weights"]
 
 LEND_BYTES = 1024  # smaller ones stay inside: shape inference reads them, and ONNX Runtime stores them inline anyway
-_LENDABLE = frozenset(
+LENDABLE = frozenset(
     {
         ir.DataType.FLOAT,
         ir.DataType.DOUBLE,
@@ -52,7 +52,7 @@ def lend_weights(model: ir.Model) -> tuple[bytes, dict[str, NDArray[Any]]]:
         if tensor is None:
             continue
         stored = graph.initializer.add()
-        if name in inputs or tensor.nbytes < LEND_BYTES or tensor.dtype not in _LENDABLE:
+        if name in inputs or tensor.nbytes < LEND_BYTES or tensor.dtype not in LENDABLE:
             # an initializer that is also an input is only a default: ONNX Runtime does not accept it from outside
             inner = ir.Tensor(tensor.numpy(), dtype=tensor.dtype) if isinstance(tensor, ir.ExternalTensor) else tensor
             stored.CopyFrom(ir.serde.serialize_tensor(inner))

@@ -193,7 +193,9 @@ class _Weaver:
     def drop_unused_weights(self) -> None:
         """Remove fp32 weights that only low layers used; their twins take over the names."""
         outputs = {id(value) for graph in (self.graph, *self.graph.subgraphs()) for value in graph.outputs}
-        for weight in self.weights:
+        for weight in list(self.graph.initializers.values()):  # in order, so that the same plan writes the same file
+            if weight not in self.weights:
+                continue
             if weight.uses() or id(weight) in outputs or (weight, self.low) not in self.as_type:
                 continue
             name = str(weight.name)

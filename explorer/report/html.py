@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
-import tempfile
 from collections import Counter
 from functools import cache
 from importlib.resources import files
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from markupsafe import Markup
 
-from explorer.errors import ExportError
+from explorer.export.files import replacing
 from explorer.report import palette, text
 from explorer.report.layers import Layers
 from explorer.report.story import findings, verdict, worst_layers
@@ -23,6 +21,8 @@ from explorer.report.table import layer_table, script_json
 from explorer.report.tiles import tiles
 
 if TYPE_CHECKING:
+    import os
+
     from jinja2 import Environment
 
     from explorer.report.chart import Chart
@@ -33,7 +33,6 @@ __all__ = ["render", "write_report"]
 REASONS_SHOWN: Final = 12  # rows of the summary of decisions
 TENSORS_SHOWN: Final = 12  # inputs or outputs named in the header; the rest is counted
 RANDOM_NOTE: Final = "Random inputs: do not trust these ranges"
-_PAGE_MODE: Final = 0o666  # what open() asks for; the umask takes from it
 
 
 def render(data: ReportData) -> str:
@@ -92,37 +91,10 @@ def write_report(data: ReportData, path: str | os.PathLike[str]) -> Path:
         ExportError: the file cannot be written.
         PlanError: the plan's format is no known number format.
     """
-    target = Path(path)
     page = render(data).encode("utf-8", errors="backslashreplace")
-    try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.", suffix=".tmp")
-    except OSError as error:
-        raise _unwritable(target, error) from error
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(page)
-        temporary.chmod(_PAGE_MODE & ~_umask())
-        temporary.replace(target)
-    except OSError as error:
-        raise _unwritable(target, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return target
-
-
-def _unwritable(target: Path, error: OSError) -> ExportError:
-    return ExportError(
-        f"The report could not be written to {target}: {error.strerror or error}.",
-        why="Whatever stood there before is untouched.",
-        fix="Choose a folder that exists and that you may write to.",
-    )
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with replacing(path) as part:
+        part.write_bytes(page)
+    return Path(path)
 
 
 def _figure_json(chart: Chart) -> str:

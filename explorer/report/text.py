@@ -104,7 +104,7 @@ def decibel(value: float) -> str:
     >>> decibel(43.218).replace(NBSP, " ")
     '43.2 dB'
     """
-    return f"{value:.1f}{NBSP}dB".replace("-", MINUS)
+    return f"{round(value, 1) + 0.0:.1f}{NBSP}dB".replace("-", MINUS)  # + 0.0: no "minus 0.0"
 
 
 def sqnr(value: float, *, finite: bool = True) -> Reading:

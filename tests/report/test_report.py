@@ -352,7 +352,7 @@ class TestFile:
                 write_report(transformer(5, broken=False), path)
         assert path.read_text() == "old"
         assert [item.name for item in tmp_path.iterdir()] == ["report.html"]
-        with pytest.raises(ExportError, match="could not be written"):
+        with pytest.raises(ExportError, match="cannot be written"):
             write_report(transformer(5, broken=False), tmp_path / "nowhere" / "report.html")
 
     def test_a_table_without_a_needed_column_is_refused_by_name(self):
