@@ -3,10 +3,11 @@
 from explorer.convert.convert import Conversion, convert
 from explorer.convert.decide import Decisions, decide
 from explorer.convert.insert import InsertedCast
-from explorer.convert.typing import LayerTyping, Typing, type_layers
+from explorer.convert.typing import DEFAULT_TARGET, LayerTyping, Typing, type_layers
 from explorer.convert.weights import WeightReport, WeightSummary
 
 __all__ = [
+    "DEFAULT_TARGET",
     "Conversion",
     "Decisions",
     "InsertedCast",

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
     from explorer.model import Layer, Model, TensorSpec
 
-__all__ = ["LayerTyping", "Typing", "type_layers"]
+__all__ = ["DEFAULT_TARGET", "LayerTyping", "Typing", "type_layers"]
 
+DEFAULT_TARGET = "onnxruntime-cuda"  # whose kernels decide what may run low, unless the user names another
 HIGH = "float32"
 _HIGH_TYPE = "tensor(float)"
 _FIRST_BF16_OPSET = 13  # Cast and the arithmetic operators take bfloat16 from opset 13 (onnx/docs/Changelog.md)

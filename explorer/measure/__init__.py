@@ -1,0 +1,5 @@
+"""Streaming statistics, error metrics and result tables."""
+
+from explorer.measure.sums import ErrorSums, RangeSums
+
+__all__ = ["ErrorSums", "RangeSums"]

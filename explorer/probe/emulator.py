@@ -1,0 +1,391 @@
+"""Compile once, measure any plan: ranges, local errors and accumulated errors of every layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from explorer.backends.runtime import Cancel, Session, create_session, default_threads
+from explorer.errors import ModelError
+from explorer.measure import ErrorSums, RangeSums
+from explorer.probe.graphs import Woven, weave_exact, weave_local, weave_ranges
+from explorer.probe.metrics import OUTPUT_SUMS, SUMS, Care
+from explorer.probe.switchable import SWITCHES, switch_vector, weave_switchable
+
+if TYPE_CHECKING:
+    from explorer.convert import Decisions, Typing
+    from explorer.model import Samples
+
+__all__ = ["AccumulatedError", "Emulator", "LocalError", "Ranges"]
+
+Progress = Callable[[str, int, int], None]  # what is being done, batches done, batches in all
+Floats = npt.NDArray[np.float64]
+
+_FIRST_OPSET = 9  # Where and IsNaN, which the sums need, are in ONNX from opset 9 on
+_LARGE, _SMALL = 1e15, 1e-15  # beyond them squares of float32 values overflow, or vanish, in sums of float32
+_EXACT_CACHE_BYTES = 2 << 30  # exact values of all samples are kept up to here, so that a toggle runs the plan alone
+_RANGE_PASSES = 3  # the first finds what needs care, the second masks it, the third scales what was masked
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Where the exact values of each float32 tensor lie; ``values`` names the entries of ``sums``."""
+
+    values: tuple[str, ...]
+    sums: RangeSums
+
+
+@dataclass(frozen=True)
+class LocalError:
+    """Error of each layer's result when only that layer runs low and its inputs are exact."""
+
+    values: tuple[str, ...]
+    sums: ErrorSums
+
+
+@dataclass(frozen=True)
+class AccumulatedError:
+    """Error of each layer's result, and of the model's outputs, when a whole plan runs low.
+
+    Attributes:
+        values: names of the entries of ``sums``.
+        sums: of the layers' results.
+        outputs: names of the entries of ``output_sums``.
+        output_sums: of the model's float32 outputs, as the converted model returns them.
+        exact_outputs: the outputs of the exact model by name, samples joined along axis 0; empty unless asked for.
+        plan_outputs: likewise under the plan.
+        incomparable: values whose number of elements differed between the exact model and the plan.
+    """
+
+    values: tuple[str, ...]
+    sums: ErrorSums
+    outputs: tuple[str, ...]
+    output_sums: ErrorSums
+    exact_outputs: Mapping[str, npt.NDArray[Any]]
+    plan_outputs: Mapping[str, npt.NDArray[Any]]
+    incomparable: frozenset[str] = frozenset()
+
+
+class Emulator:
+    """Emulates one low format on one set of samples.
+
+    Rounding is emulated exactly: results are what storage in the low format with float32 arithmetic gives, and
+    therefore independent of the machine up to the order of float32 sums.
+
+    Args:
+        typing: what each layer may be; it says where conversion would round.
+        samples: what runs through the model.
+        threads: of the runtime; by default what this process may use.
+        progress: called after each batch.
+        cancel: stops a run from another thread.
+
+    Raises:
+        ModelError: the model's opset is older than 9.
+    """
+
+    def __init__(
+        self,
+        typing: Typing,
+        samples: Samples,
+        *,
+        threads: int | None = None,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+    ) -> None:
+        if typing.model.opset < _FIRST_OPSET:
+            raise ModelError(
+                f"The model uses opset {typing.model.opset}; errors are measured from opset {_FIRST_OPSET} on.",
+                fix=f"Raise it: onnx.version_converter.convert_version(model, {_FIRST_OPSET}).",
+            )
+        self.typing, self.samples = typing, samples
+        threads = threads or default_threads()
+        # Batches side by side, each on few threads, beat one batch on all: no operator waits for another thread.
+        self._workers = max(1, min(threads, len(samples)))
+        self._threads = max(1, threads // self._workers)
+        self._progress = progress or (lambda *_: None)
+        self.cancel = cancel or Cancel()
+        self._cares = self._shape_cares()
+        self._ranges: Ranges | None = None
+        self._local: LocalError | None = None
+        self._given: dict[str, tuple[float, int]] = {}
+        self._switchable: tuple[Woven, Session] | None = None
+        self._exact: list[dict[str, Any]] = []  # by batch: exact values that the switchable graph is fed
+
+    def _shape_cares(self) -> dict[str, Care]:
+        specs = self.typing.model.infer(self.samples.shapes)
+        guarded = {}
+        for name, spec in specs.items():
+            shape = spec.static_shape
+            if shape is None or 0 in shape:
+                guarded[name] = Care(guarded=True)
+        return guarded
+
+    def _care(self, value: str) -> Care:
+        return self._cares.get(value, Care())
+
+    def _compile(self, woven: Woven) -> Session:
+        # No graph optimization: fusions would compute a layer differently on the exact path than on the plan's.
+        return create_session(
+            woven.model,
+            optimize="none",
+            threads=self._threads,
+            initializers=woven.arrays,
+            plan_memory=False,
+            cancel=self.cancel,
+        )
+
+    def _run_batches(
+        self, session: Session, stage: str, wanted: list[str] | None = None, extra: Mapping[str, Any] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Yield what the session returns for each batch, in order; nothing is run where nothing is wanted."""
+        if wanted == []:
+            yield from ({} for _ in self.samples)
+            return
+        known = zip(self.samples, self._exact_or_nothing(), strict=True)
+        feeds = [{**batch, **exact, **(extra or {})} for batch, exact in known]
+        feeds = [{name: value for name, value in feed.items() if name in session.input_names} for feed in feeds]
+        with ThreadPoolExecutor(self._workers) as pool:
+            for done, out in enumerate(pool.map(lambda feed: session.run(feed, wanted, cancel=self.cancel), feeds), 1):
+                self._progress(stage, done, len(feeds))
+                yield out
+
+    def ranges(self) -> Ranges:
+        """Return where the exact values lie; measured once."""
+        if self._ranges is None:
+            for _ in range(_RANGE_PASSES):
+                found, raw = self._measure_ranges()
+                if not self._learn(found, raw):
+                    break
+            self._ranges = found
+            self._given = self._observe_given()
+        return self._ranges
+
+    def _observe_given(self) -> dict[str, tuple[float, int]]:
+        """Return sum of squares and number of elements of those outputs that no layer makes: inputs and weights."""
+        given = {}
+        weights = self.typing.model.ir.graph.initializers
+        for name in {spec.name for spec in self.typing.model.outputs if self._is_high(spec.name)}:
+            tensor = weights[name].const_value if name in weights else None
+            if name in self.samples.feeds[0]:
+                arrays = [batch[name] for batch in self.samples]
+            elif tensor is not None:
+                arrays = [tensor.numpy()] * len(self.samples)
+            else:
+                continue
+            sizes = [np.abs(array[np.isfinite(array)].astype(np.float64)) for array in arrays]
+            given[name] = (float(sum((size**2).sum() for size in sizes)), sum(array.size for array in arrays))
+            largest = max((size.max(initial=0.0) for size in sizes), default=0.0)
+            care = replace(self._care(name), masked=any(map(_has_nonfinite, arrays)))
+            if largest > _LARGE or 0 < largest < _SMALL:
+                care = replace(care, scale=float(2.0 ** -np.frexp(largest)[1]))
+            self._cares[name] = care
+        return given
+
+    def _measure_ranges(self) -> tuple[Ranges, dict[str, Floats]]:
+        woven = weave_ranges(self.typing, self._cares)
+        if not woven.values:
+            return Ranges((), RangeSums.zeros(0)), {}
+        session = self._compile(woven)
+        names = session.output_names
+        total = RangeSums.zeros(len(woven.values))
+        scales = np.array([self._care(value).scale for value in woven.values])
+        raw: dict[str, Floats] = {}
+        for out in self._run_batches(session, "ranges of the exact values"):
+            part = {name.removeprefix(SUMS): np.asarray(out[name], np.float64) for name in names}
+            raw = {name: raw[name] + value if name in raw else value for name, value in part.items()}
+            total = total.merge(_range_sums(part, scales))
+        return Ranges(woven.values, total), raw
+
+    def _learn(self, found: Ranges, raw: Mapping[str, Floats]) -> bool:
+        """Note which tensors need care; return whether that is news."""
+        news = False
+        if not found.values:
+            return False
+        for value, largest, squares in zip(found.values, found.sums.max_abs, raw["exact_squares"], strict=True):
+            care = self._care(value)
+            better = care
+            if not np.isfinite(largest) or (np.isnan(squares) and not care.masked):
+                better = replace(care, masked=True)
+            elif largest > _LARGE or 0 < largest < _SMALL:
+                better = replace(care, scale=float(2.0 ** -np.frexp(largest)[1]))
+            if better != care:
+                self._cares[value] = better
+                news = True
+        return news
+
+    def local(self) -> LocalError:
+        """Return the local error of every layer that may run low, all from one session; measured once."""
+        if self._local is None:
+            self.ranges()
+            found = self._measure_local()
+            lost = [value for value, ok in zip(found.values, found.sums.finite, strict=True) if not ok]
+            if fresh := [value for value in lost if not self._care(value).masked]:
+                # Count what was lost, which costs time, only where something was.
+                self._cares |= {value: replace(self._care(value), masked=True) for value in fresh}
+                found = self._measure_local()
+            self._local = found
+        return self._local
+
+    def _measure_local(self) -> LocalError:
+        woven = weave_local(self.typing, self._cares)
+        if not woven.values:
+            return LocalError((), ErrorSums.zeros(0))
+        session = self._compile(woven)
+        total = ErrorSums.zeros(len(woven.values))
+        for out in self._run_batches(session, "local errors"):
+            total = total.merge(self._error_sums(out, woven.values)[0])
+        return LocalError(woven.values, self._with_exact(total, woven.values))
+
+    def accumulated(self, decisions: Decisions, *, keep_outputs: bool = False) -> AccumulatedError:
+        """Return the errors under a plan: one run with its switches, the session being compiled at the first call.
+
+        Args:
+            decisions: of the plan, made with this emulator's typing.
+            keep_outputs: return the outputs themselves too.
+        """
+        woven, session = self._compiled_switchable()
+        outputs = tuple(
+            name for name in dict.fromkeys(s.name for s in self.typing.model.outputs) if self._is_high(name)
+        )
+        pairs = self._output_pairs(session) if keep_outputs else {}
+        names = list(dict.fromkeys(name for pair in pairs.values() for name in pair))
+        wanted = [name for name in session.output_names if name in _SUM_NAMES or name in names]
+        switches = {SWITCHES: switch_vector(woven, decisions)} if woven.switches else {}
+        total, out_total = ErrorSums.zeros(len(woven.values)), ErrorSums.zeros(len(outputs))
+        kept: dict[str, list[Any]] = {}
+        incomparable: set[str] = set()
+        runs = self._run_batches(session, "errors of the plan", wanted, switches)
+        batches = zip(runs, self._exact_or_nothing(), strict=True)
+        for out, exact in batches:
+            if woven.values:
+                sums, differ = self._error_sums(out, woven.values)
+                total = total.merge(sums)
+                incomparable |= differ
+            if outputs:
+                out_total = out_total.merge(self._error_sums(out, outputs, OUTPUT_SUMS)[0])
+            for name in names:
+                kept.setdefault(name, []).append(out[name] if name in out else exact[name])
+        joined = {name: _join(parts) for name, parts in kept.items()}
+        return AccumulatedError(
+            woven.values,
+            self._with_exact(total, woven.values),
+            outputs,
+            self._with_exact(out_total, outputs),
+            {name: joined[exact] for name, (exact, _) in pairs.items()},
+            {name: joined[plan] for name, (_, plan) in pairs.items()},
+            frozenset(incomparable),
+        )
+
+    def _compiled_switchable(self) -> tuple[Woven, Session]:
+        if self._switchable is None:
+            elements = int(self.ranges().sums.elements.sum())
+            fits = elements * np.dtype(np.float32).itemsize <= _EXACT_CACHE_BYTES
+            woven = weave_switchable(self.typing, self._cares, exact_fed=fits)
+            session = self._compile(woven)
+            outputs = [spec.name for spec in self.typing.model.outputs]
+            if woven.fed or not set(session.output_names).issuperset(outputs):
+                exact = self._compile(weave_exact(self.typing, dict.fromkeys([*woven.fed, *outputs])))
+                self._exact = list(self._run_batches(exact, "exact values"))
+            self._switchable = woven, session
+        return self._switchable
+
+    def _exact_or_nothing(self) -> list[dict[str, Any]]:
+        return self._exact or [{}] * len(self.samples)
+
+    def _is_high(self, name: str) -> bool:
+        return self.typing.types[name].dtype == "float32"
+
+    def _output_pairs(self, session: Session) -> dict[str, tuple[str, str]]:
+        """Return for each model output the names of its exact and its planned version."""
+        have = set(session.output_names)
+        pairs = {}
+        for spec in self.typing.model.outputs:
+            names = (f"{spec.name}::planned", f"{spec.name}::plan", spec.name)
+            pairs[spec.name] = (spec.name, next(name for name in names if name in have))
+        return pairs
+
+    def _with_exact(self, sums: ErrorSums, values: tuple[str, ...]) -> ErrorSums:
+        """Return the sums with what the ranges already know of the exact values."""
+        found = self.ranges()
+        known = dict(zip(found.values, zip(found.sums.squares, found.sums.elements, strict=True), strict=True))
+        known |= self._given
+        exact = [known.get(value, (np.nan, 0)) for value in values]
+        return replace(
+            sums,
+            exact_squares=np.array([squares for squares, _ in exact], dtype=np.float64),
+            elements=np.array([elements for _, elements in exact], dtype=np.int64),
+        )
+
+    def _error_sums(
+        self, out: Mapping[str, Any], values: tuple[str, ...], prefix: str = SUMS
+    ) -> tuple[ErrorSums, set[str]]:
+        """Return the sums of one run, and the values that could not be compared."""
+        scale_squares = np.array([self._care(value).scale for value in values]) ** 2
+        squares = np.asarray(out[f"{prefix}error_squares"], np.float64)
+        differ = squares < 0
+        squares = np.where(differ, np.nan, squares / scale_squares)
+        low = out.get(f"{prefix}low_squares")
+        scale = np.sqrt(scale_squares)
+        high, below = (
+            np.asarray(out[f"{prefix}error_high"], np.float64),
+            np.asarray(out[f"{prefix}error_low"], np.float64),
+        )
+        largest = np.where(np.isnan(squares), np.nan, np.fmax(high, -below))
+        # Nothing is lost where the error is finite, even if its squares leave float32: they are its largest at least.
+        beyond = np.isinf(squares) & np.isfinite(largest)
+        squares = np.where(beyond, largest**2, squares)
+        sums = ErrorSums(
+            error_squares=squares,
+            exact_squares=np.zeros(len(values)),
+            low_squares=np.full(len(values), np.nan) if low is None else np.asarray(low, np.float64) / scale**2,
+            max_error=largest,
+            elements=np.zeros(len(values), np.int64),
+            nan=np.asarray(out[f"{prefix}low_nan"], np.int64),
+            infinite=np.asarray(out[f"{prefix}low_infinite"], np.int64),
+        )
+        return sums, {value for value, differs in zip(values, differ, strict=True) if differs}
+
+
+_SUM_NAMES = frozenset(
+    f"{prefix}{name}"
+    for prefix in (SUMS, OUTPUT_SUMS)
+    for name in ("error_squares", "error_high", "error_low", "low_nan", "low_infinite", "low_squares")
+)
+
+
+def _range_sums(part: Mapping[str, Floats], scales: Floats) -> RangeSums:
+    def counts(values: Floats) -> npt.NDArray[np.int64]:
+        return values.astype(np.int64)
+
+    infinite = part["infinite"]
+    return RangeSums(
+        squares=part["exact_squares"] / scales**2,
+        max_abs=part["max_abs"],
+        elements=counts(part["elements"]),
+        overflow=counts(part["overflow"]),
+        subnormal=counts(part["kept"] - part["normal"]),
+        flushed=counts(part["nonzero"] - part["kept"]),
+        nonfinite=counts(infinite + part["nan"]),
+    )
+
+
+def _join(parts: list[Any]) -> Any:
+    """Return an output of all batches: along axis 0, stacked where it has none, flat where its other sizes differ."""
+    if isinstance(parts[0], list):  # a sequence
+        return [item for part in parts for item in part]
+    if len(parts) == 1 or parts[0] is None:
+        return parts[0]
+    if np.ndim(parts[0]) == 0:
+        return np.stack(parts)
+    if len({part.shape[1:] for part in parts}) > 1:
+        return np.concatenate([part.ravel() for part in parts])
+    return np.concatenate(parts)
+
+
+def _has_nonfinite(array: npt.NDArray[Any]) -> bool:
+    return not np.isfinite(array).all()

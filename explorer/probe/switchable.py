@@ -1,0 +1,235 @@
+"""The switchable graph: one compile, then every plan is a run with other switches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from explorer.convert.traits import Kind
+from explorer.convert.typing import HIGH
+from explorer.probe.graphs import Woven, is_float, type_of
+from explorer.probe.low import LowLayers, adds_value
+from explorer.probe.metrics import COLUMN_TYPES, OUTPUT_SUMS, Care, compare
+from explorer.probe.rounding import rounding_nodes
+from explorer.probe.weave import EmulationGraph, Nodes, Rename, bodies, captures, renamed
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from explorer.convert import Decisions, Typing
+    from explorer.model import Layer
+
+__all__ = ["SWITCHES", "switch_vector", "weave_switchable"]
+
+SWITCHES = "::switches"
+_BOOL = onnx.TensorProto.BOOL
+_SPLIT_TAKES_SIZES = 13  # Split: sizes are an input from this opset on, an attribute before
+_RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
+
+
+def weave_switchable(typing: Typing, cares: Mapping[str, Care], *, exact_fed: bool = False) -> Woven:
+    """Return the graph that runs a plan, a vector of switches, against the exact model.
+
+    Args:
+        typing: what each layer may be.
+        cares: values that need care.
+        exact_fed: take the exact values as inputs instead of computing them beside the plan.
+    """
+    return _Switchable(typing, cares).woven(exact_fed=exact_fed)
+
+
+class _Switchable:
+    """Every layer of the plan's path is an If on its switch: as it is, or with rounded inputs, weights and results."""
+
+    def __init__(self, typing: Typing, cares: Mapping[str, Care]) -> None:
+        self.typing, self.cares = typing, cares
+        self.graph = EmulationGraph(typing.model)
+        self.low = LowLayers(self.graph, typing)
+        self.switches: list[str] = []
+        self.changed: set[str] = set()  # values that differ between the two paths
+        self.layers: dict[str, Layer] = {layer.id: layer for layer in typing.model.layers}
+
+    def woven(self, *, exact_fed: bool) -> Woven:
+        values: list[str] = []
+        fed: list[str] = []
+        for spec in self.typing.model.inputs:
+            if spec.dtype == HIGH:
+                self.graph.nodes += self._rounded(spec.name, f"{spec.name}::plan", input_switch(spec.name))
+                self.changed.add(spec.name)
+        for node in self.graph.originals.values():
+            planned = self._planned(node)
+            once = bool(planned) or _draws(node)
+            if exact_fed and once and all(_is_tensor(self.typing, value) for value in node.output if value):
+                fed += [value for value in node.output if value]
+            else:
+                self.graph.nodes.append(node)
+            self.graph.nodes += planned
+            for value in node.output if planned else ():
+                if is_float(self.typing, value):
+                    compare(self.graph, value, f"{value}::plan", self.cares.get(value, Care()))
+                    values.append(value)
+        self._add_outputs(set(fed))
+        self._add_switches()
+        fed = self._feed(fed)
+        return Woven(*self.graph.finish(COLUMN_TYPES), tuple(values), tuple(self.switches), tuple(fed))
+
+    def _feed(self, candidates: list[str]) -> list[str]:
+        """Make inputs of the exact values that the graph reads, and return them."""
+        read = {name for node in self.graph.nodes for name in captures(node)}
+        fed = [value for value in candidates if value in read]
+        for value in fed:
+            info = onnx.ValueInfoProto(name=value)
+            info.type.CopyFrom(type_of(self.typing, value))
+            self.graph.inputs.append(info)
+        return fed
+
+    def _path(self, value: str) -> str:
+        return f"{value}::plan" if value in self.changed else value
+
+    def _switch(self, subject: str) -> str:
+        """Return the name of a new switch, a bool tensor of one element."""
+        self.switches.append(subject)
+        return f"{SWITCHES}::{len(self.switches) - 1}"
+
+    def _planned(self, node: onnx.NodeProto) -> Nodes:
+        """Return the node on the plan's path; nothing when no switch can change what it computes."""
+        switchable = self.typing.layers[node.name].switchable
+        if _draws(node):
+            return Nodes()
+        if not switchable and not any(name in self.changed for name in captures(node)) and not self._holds_switch(node):
+            return Nodes()
+        if switchable:
+            nodes = Nodes([self._switched(node, self._path, lambda value: f"{value}::plan")])
+        else:
+            copy = renamed(node, f"{node.name}::plan", self._path, lambda value: f"{value}::plan")
+            self._switch_bodies(copy)
+            nodes = Nodes([copy])
+        self.changed.update(value for value in node.output if value)
+        return nodes
+
+    def _holds_switch(self, node: onnx.NodeProto) -> bool:
+        return any(
+            self._holds_switch(inner) or (inner.name in self.layers and self.typing.layers[inner.name].switchable)
+            for body in bodies(node)
+            for inner in body.node
+        )
+
+    def _switched(self, node: onnx.NodeProto, inputs: Rename, outputs: Rename) -> onnx.NodeProto:
+        """Return an If that computes the outputs of ``node`` as it is, or low when its switch is on."""
+        low = self.low.nodes(node, "low", inputs, lambda value: f"{outputs(value)}::if_low")
+        high = [renamed(node, f"{node.name}::high", inputs, lambda value: f"{outputs(value)}::if_high")]
+        outs = [value for value in node.output if value]
+        return onnx.helper.make_node(
+            "If",
+            [self._switch(node.name)],
+            [outputs(value) for value in outs],
+            name=f"{node.name}::plan",
+            then_branch=self._branch(low, outs, [f"{outputs(value)}::if_low" for value in outs]),
+            else_branch=self._branch(high, outs, [f"{outputs(value)}::if_high" for value in outs]),
+        )
+
+    def _branch(self, nodes: list[onnx.NodeProto], outs: list[str], names: list[str]) -> onnx.GraphProto:
+        infos = [
+            onnx.helper.make_tensor_value_info(name, _element_type(self.typing, value), None)
+            for name, value in zip(names, outs, strict=True)
+        ]
+        return onnx.helper.make_graph(nodes, "branch", [], infos)
+
+    def _switch_bodies(self, node: onnx.NodeProto) -> None:
+        """Make the layers inside the bodies of ``node`` switchable, in place; bodies see the switches from outside."""
+        for body in bodies(node):
+            made = Nodes()
+            for inner in list(body.node):
+                self._switch_bodies(inner)
+                may = self.typing.layers.get(inner.name)
+                made.append(self._switched(inner, str, str) if may is not None and may.switchable else inner)
+            del body.node[:]
+            body.node.extend(made)
+
+    def _rounded(self, value: str, out: str, subject: str) -> Nodes:
+        """Return nodes for ``out`` = ``value``, rounded when the switch of ``subject`` is on."""
+        low = rounding_nodes(value, f"{out}::if_low", self.typing.format)
+        high = [onnx.helper.make_node("Identity", [value], [f"{out}::if_high"], name=f"{out}::if_high")]
+        branches = {}
+        for branch, nodes, name in (("then_branch", low, f"{out}::if_low"), ("else_branch", high, f"{out}::if_high")):
+            info = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+            branches[branch] = onnx.helper.make_graph(nodes, "branch", [], [info])
+        return Nodes([onnx.helper.make_node("If", [self._switch(subject)], [out], name=out, **branches)])
+
+    def _add_outputs(self, fed: Collection[str]) -> None:
+        """Round the model's outputs where the plan changes their type, sum their errors, expose what is computed."""
+        for spec in dict.fromkeys(self.typing.model.outputs):
+            planned = self._path(spec.name)
+            if spec.dtype == HIGH:
+                final = f"{spec.name}::planned"
+                self.graph.nodes += self._rounded(planned, final, output_switch(spec.name))
+                care = self.cares.get(spec.name, Care())
+                compare(self.graph, spec.name, final, care, prefix=OUTPUT_SUMS, with_norm=True)
+                planned = final
+            for name in dict.fromkeys((spec.name, planned)):
+                if name in fed:
+                    continue
+                info = onnx.ValueInfoProto(name=name)
+                info.type.CopyFrom(type_of(self.typing, spec.name))
+                self.graph.outputs.append(info)
+
+    def _add_switches(self) -> None:
+        count = len(self.switches)
+        if not count:
+            return
+        outs = [f"{SWITCHES}::{index}" for index in range(count)]
+        self.graph.inputs.append(onnx.helper.make_tensor_value_info(SWITCHES, _BOOL, [count]))
+        if self.typing.model.opset >= _SPLIT_TAKES_SIZES:
+            sizes = self.graph.constant("::ones", np.ones(count), np.int64)
+            split = onnx.helper.make_node("Split", [SWITCHES, sizes], outs, name=SWITCHES, axis=0)
+        else:
+            split = onnx.helper.make_node("Split", [SWITCHES], outs, name=SWITCHES, axis=0, split=[1] * count)
+        self.graph.nodes.insert(0, split)
+
+
+def _draws(node: onnx.NodeProto) -> bool:
+    """Return whether a layer draws at random: another draw is no error, so both paths see the same numbers."""
+    return node.op_type in _RANDOM and not node.domain
+
+
+def _is_tensor(typing: Typing, value: str) -> bool:
+    dtype = typing.types[value].dtype if value in typing.types else ""
+    return bool(dtype) and "(" not in dtype and dtype not in ("string", "map")
+
+
+def _element_type(typing: Typing, value: str) -> int:
+    return int(type_of(typing, value).tensor_type.elem_type)
+
+
+def input_switch(name: str) -> str:
+    """Return the subject of the switch that rounds a model input."""
+    return f"::input::{name}"
+
+
+def output_switch(name: str) -> str:
+    """Return the subject of the switch that rounds a model output."""
+    return f"::output::{name}"
+
+
+def switch_vector(woven: Woven, decisions: Decisions) -> npt.NDArray[np.bool_]:
+    """Return the switches of one plan, in the order of ``woven.switches``."""
+    typing = decisions.typing
+    low = {layer_id for layer_id in decisions.low_layers if not _has_nothing_to_round(decisions, layer_id)}
+    if not decisions.plan.keep_io:
+        low |= {input_switch(spec.name) for spec in typing.model.inputs}
+        low |= {output_switch(spec.name) for spec in typing.model.outputs}
+    return np.array([subject in low for subject in woven.switches], dtype=bool)
+
+
+def _has_nothing_to_round(decisions: Decisions, layer_id: str) -> bool:
+    """Return whether a layer only moves values that are rounded already."""
+    may = decisions.typing.layers[layer_id]
+    layer = decisions.typing.model.layer(layer_id)
+    if may.kind is not Kind.MOVEMENT or adds_value(layer.op, decisions.typing.model.opset):
+        return False
+    return all(
+        name in decisions.low_values for name, low in zip(layer.inputs, may.low_inputs, strict=True) if low and name
+    )
