@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from explorer.convert import Conversion
     from explorer.errors import ExplorerError
+    from explorer.export import convert_to_mixed_precision
     from explorer.plan import Decision, Plan
-    from explorer.session import Exploration, convert_to_mixed_precision, open  # noqa: A004 - the public name
+    from explorer.session import Exploration, open  # noqa: A004 - the public name
 
 __all__ = [
     "Conversion",
@@ -31,7 +32,7 @@ _HOMES = {
     "Exploration": "explorer.session",
     "ExplorerError": "explorer.errors",
     "Plan": "explorer.plan",
-    "convert_to_mixed_precision": "explorer.session",
+    "convert_to_mixed_precision": "explorer.export",
     "open": "explorer.session",
 }
 
