@@ -1,0 +1,89 @@
+"""Takes the pictures of the documentation from real output: `make pictures`.
+
+It runs the command line on a sample model, draws what it printed as a terminal, and photographs that and the report
+in a headless Chromium. Needs the `dev` extra and Chromium.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from playwright.sync_api import sync_playwright
+from rich.console import Console
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+IMAGES = REPOSITORY / "docs" / "images"
+SAMPLE = "sample_models/digits_transformer"
+COLUMNS = 96  # of the terminal
+CONTINUED = "\\\n"
+LARGEST_BYTES = 300_000  # a page of the documentation shall load at once
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+
+
+def main() -> None:
+    """Writes terminal.png, report.png and report_layers.png."""
+    browser_path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser_path is None:
+        sys.exit("There is no Chromium here; on Debian: apt-get install chromium")
+    IMAGES.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as play:
+        terminal = explore(Path(folder))
+        browser = play.chromium.launch(executable_path=browser_path, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1280, "height": 860}, color_scheme="light")
+        page.goto(terminal.as_uri())
+        photograph(page, "terminal.png", "svg")
+        page.goto((Path(folder) / "out" / "report.html").as_uri())
+        page.wait_for_timeout(1500)  # plotly draws, then its fonts settle
+        photograph(page, "report.png")
+        page.set_viewport_size({"width": 1400, "height": 860})
+        for _ in range(2):  # charts are drawn when they come into view, which moves what lies below them
+            page.evaluate("document.querySelector('#layer-table').closest('section').scrollIntoView()")
+            page.wait_for_timeout(1000)
+        photograph(page, "report_layers.png")
+        browser.close()
+
+
+def explore(folder: Path) -> Path:
+    """Runs the command and returns its output as an SVG of a terminal."""
+    command = ["precision-explorer", "explore", f"{SAMPLE}.onnx", "--inputs", f"{SAMPLE}.npz", "--gpu-model", "H100"]
+    environment = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": str(COLUMNS), "TERM": "xterm-256color"}
+    environment.pop("NO_COLOR", None)
+    done = subprocess.run(
+        [sys.executable, "-m", "explorer", *command[1:], "--out", str(folder / "out")],
+        cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    printed = done.stdout.replace(f"{folder}/", "")
+    console = Console(record=True, width=COLUMNS, file=(folder / "ignored").open("w"), force_terminal=True)
+    console.print(Text(f"$ {' '.join(command).replace(' --inputs', f' {CONTINUED}      --inputs')}", style="bold"))
+    console.print(Text.from_ansi(printed))
+    page = folder / "terminal.html"
+    svg = console.export_svg(title="precision-explorer")
+    svg = re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)  # the fonts of this machine; nothing is loaded
+    body = f"<body style='margin:0;background:#fff'><div style='width:1080px'>{svg}</div></body>"
+    page.write_text(body, encoding="utf-8")
+    return page
+
+
+def photograph(page: Page, name: str, selector: str | None = None) -> None:
+    """Writes a picture of the window, or of one element."""
+    target = page if selector is None else page.locator(selector).first
+    target.screenshot(path=IMAGES / name)
+    size = (IMAGES / name).stat().st_size
+    print(f"docs/images/{name}: {size / 1000:.0f} kB")
+    if size > LARGEST_BYTES:
+        sys.exit(f"{name} has {size:,} bytes; {LARGEST_BYTES:,} is the most.")
+
+
+if __name__ == "__main__":
+    main()
