@@ -19,6 +19,7 @@ __all__ = ["CONTROL_FLOW", "bodies", "dense", "normalise", "own_weights"]
 
 CONTROL_FLOW = frozenset(("If", "Loop", "Scan", "SequenceMap"))  # ONNX's operators whose bodies see what is around them
 _FIRST_IR_WITH_FREE_INITIALIZERS = 4  # ONNX IR 4: an initializer need not be a graph input
+_OPSET_OF_OUR_NODES = 17  # for the Casts that conversion inserts where the model itself imports no standard operators
 _FIRST_OPSET_OF_LAYERS = 7  # broadcasting became implicit; before it ONNX Runtime runs few models
 
 
@@ -115,6 +116,9 @@ def normalise(graph_model: ir.Model) -> tuple[str, ...]:
         ModelError: a local function cannot be inlined.
     """
     notes: list[str] = []
+    imports = graph_model.opset_imports
+    if "" not in imports:  # ONNX's own domain may also be written out; a model of custom operators imports none
+        imports[""] = imports.pop("ai.onnx", _OPSET_OF_OUR_NODES)
     if graph_model.functions:
         notes.append(f"{len(graph_model.functions)} local functions were inlined")
         _inline(graph_model)

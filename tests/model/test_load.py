@@ -308,3 +308,17 @@ def test_notes_tell_what_was_changed():
     inputs = [value("x"), value("w", (4,))]
     old = load_model(model([node("Add", ["x", "w"], ["y"])], inputs, [value("y")], [w], opset=8, ir_version=3))
     assert "IR version 3" in old.notes[0]
+
+
+def test_the_standard_domain_may_be_written_out():
+    """Some exporters import the standard operators as ``ai.onnx``: it is the same domain and the same opset."""
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Relu", ["x"], ["y"], domain="ai.onnx")],
+        "g",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 3])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["N", 3])],
+    )
+    proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("ai.onnx", 18)], ir_version=10)
+    model = load_model(proto)
+    assert model.opset == 18
+    assert [layer.qualified_op for layer in model.layers] == ["Relu"]
