@@ -29,3 +29,9 @@ def require(module: str, *, why: str, extra: str) -> Any:
             f"The package '{missing}' is not installed; it is needed {why}.",
             fix=f"Install it with: pip install 'precision-explorer[{extra}]'",
         ) from error
+    except ImportError as error:
+        # An extension that is interrupted while it loads says only that it failed; the interrupt is what was meant.
+        cause = error.__cause__ or error.__context__
+        if isinstance(cause, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        raise

@@ -50,8 +50,8 @@ record, `benchmarks/results/peers.json`; edit neither by hand.
 - Peers, in an environment of their own: {_versions(record["versions"]["peers"])}.
 
 How quiet the machine was: the load average of the last minute before each part, and how many CPUs other processes kept
-busy while a measurement ran. A disturbed measurement is repeated, at most twice. *Our code* is a digest of the package's
-sources: figures of different digests are of different states of it.
+busy while a measurement ran. A disturbed measurement is repeated, at most twice. *Our code* is a digest of the
+package's sources: figures of different digests are of different states of it.
 
 {_loads(record["load"])}
 """
@@ -89,9 +89,10 @@ def _targets(record: dict[str, Any]) -> str:
     return f"""
 ## Targets
 
-{summary} Each target stands against the peers with their default settings, and again with their shape inference
-switched off, which is allowed where, as here, the exporter has written all shapes into the file. Peers whose result
-ONNX Runtime refuses to load do not count.
+{summary}
+Each target stands against the peers with their default settings, and again with their shape inference switched off,
+which is allowed where, as here, the exporter has written all shapes into the file. Peers whose result ONNX Runtime
+refuses to load do not count.
 
 {_table(("what", "target", "here", ""), rows)}
 """

@@ -191,8 +191,9 @@ def create_session(
             (with or without ``external_data`` entries). The session keeps the arrays alive; do not write to them.
         disable_prepacking: keep weights in their own layout. With ``initializers`` this saves all copies of them (the
             session computes on the arrays themselves); without it ONNX Runtime holds its own, packed copy.
-        plan_memory: let ONNX Runtime plan which tensors share memory. Its planner is quadratic in the number of
-            tensors of unknown size: 24 s for a graph of 7,500 nodes that is created in 1 s without (measured).
+        plan_memory: let ONNX Runtime plan which tensors share memory, and lay the plan out in the first run. Both are
+            quadratic in the number of tensors: without, a graph of 7,500 nodes is created in 1 s instead of 24 s,
+            and one of 4,000 layers runs for the first time in 0.1 s instead of 17 s (measured).
         optimized_to: if given, the optimized graph is written to this file.
         config: session config entries of ONNX Runtime, for what has no argument here.
         device: index of the CUDA device.
@@ -213,6 +214,7 @@ def create_session(
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, _LEVELS[optimize])
     options.intra_op_num_threads = threads
     options.enable_mem_reuse = plan_memory
+    options.enable_mem_pattern = plan_memory
     if profile_prefix is not None:
         options.enable_profiling = True
         options.profile_file_prefix = os.fspath(profile_prefix)
