@@ -14,7 +14,7 @@ from peers.tensors import compare, mark_all, run_all
 from peers.worker import Clock, main, peak_mb, since_start
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 __all__: list[str] = []
 
@@ -50,11 +50,13 @@ def _autocast_simple() -> Callable[..., onnx.ModelProto]:
     from modelopt.onnx.autocast import convert_to_f16  # noqa: PLC0415 - only this peer's cost
 
     logging.getLogger("modelopt").setLevel(logging.ERROR)
-    return lambda model, blocked: convert_to_f16(model, keep_io_types=True) if not blocked else _no_names()
 
+    def converter(model: onnx.ModelProto, blocked: Sequence[str]) -> onnx.ModelProto:
+        if blocked:
+            raise ValueError("convert_to_f16 cannot block single layers, so it takes no part in the toggle loop")
+        return convert_to_f16(model, keep_io_types=True)
 
-def _no_names() -> onnx.ModelProto:
-    raise NotImplementedError("convert_to_f16 cannot block single layers")
+    return converter
 
 
 # Tool to its converter, and whether that takes the path of a file or a model in memory.

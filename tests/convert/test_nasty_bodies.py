@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import pytest
 from support.graphs import (
     BOOL,
     FLOAT,
     INT64,
+    X,
+    Y,
+    blocked,
     feeds_for,
     formats,
     graph,
@@ -21,15 +23,6 @@ from support.graphs import (
 )
 
 from explorer.plan import Plan
-
-X, Y, Z = value("x"), value("y"), value("z")
-NEWEST = onnx.defs.onnx_opset_version()
-RUNS_UP_TO = 24  # newest opset that the oldest supported ONNX Runtime of the test environment loads without a warning
-
-
-def blocked(*layers: str) -> Plan:
-    return Plan().block(layers=layers)
-
 
 # --- bodies ----------------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,12 @@ from support.graphs import (
     FLOAT,
     FLOAT16,
     INT64,
+    NEWEST,
+    RUNS_UP_TO,
+    X,
+    Y,
+    Z,
+    blocked,
     chain,
     formats,
     graph,
@@ -30,15 +36,6 @@ from explorer.errors import ConversionError
 from explorer.model import load_model
 from explorer.model.wire import serialized
 from explorer.plan import Plan
-
-X, Y, Z = value("x"), value("y"), value("z")
-NEWEST = onnx.defs.onnx_opset_version()
-RUNS_UP_TO = 24  # newest opset that the oldest supported ONNX Runtime of the test environment loads without a warning
-
-
-def blocked(*layers: str) -> Plan:
-    return Plan().block(layers=layers)
-
 
 # --- inputs and outputs ----------------------------------------------------------------------------------------------
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import pytest
 from support.graphs import (
     BOOL,
     FLOAT,
     FLOAT16,
     INT64,
+    X,
+    Y,
+    blocked,
     feeds_for,
     formats,
     inserted_casts,
@@ -23,15 +25,6 @@ from support.graphs import (
 )
 
 from explorer.plan import Plan
-
-X, Y, Z = value("x"), value("y"), value("z")
-NEWEST = onnx.defs.onnx_opset_version()
-RUNS_UP_TO = 24  # newest opset that the oldest supported ONNX Runtime of the test environment loads without a warning
-
-
-def blocked(*layers: str) -> Plan:
-    return Plan().block(layers=layers)
-
 
 # --- operators with inputs that stay in fp32 -------------------------------------------------------------------------
 

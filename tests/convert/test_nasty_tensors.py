@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import pytest
 from onnx import TensorProto, helper
 from support.graphs import (
@@ -12,6 +11,10 @@ from support.graphs import (
     FLOAT,
     FLOAT16,
     INT64,
+    X,
+    Y,
+    Z,
+    blocked,
     feeds_for,
     formats,
     mixed,
@@ -22,17 +25,6 @@ from support.graphs import (
     value,
     weight,
 )
-
-from explorer.plan import Plan
-
-X, Y, Z = value("x"), value("y"), value("z")
-NEWEST = onnx.defs.onnx_opset_version()
-RUNS_UP_TO = 24  # newest opset that the oldest supported ONNX Runtime of the test environment loads without a warning
-
-
-def blocked(*layers: str) -> Plan:
-    return Plan().block(layers=layers)
-
 
 # --- tensors that several consumers share ----------------------------------------------------------------------------
 

@@ -37,6 +37,16 @@ def value(name: str, shape=(2, 4), dtype: int = FLOAT):
     return helper.make_tensor_value_info(name, dtype, shape)
 
 
+X, Y, Z = value("x"), value("y"), value("z")
+NEWEST = onnx.defs.onnx_opset_version()
+RUNS_UP_TO = 24  # newest opset that the oldest supported ONNX Runtime of the test environment loads without a warning
+
+
+def blocked(*layers: str) -> Plan:
+    """Return the full fp16 plan with these layers on the blacklist."""
+    return Plan().block(layers=layers)
+
+
 def weight(name: str, array) -> TensorProto:
     array = np.asarray(array)
     return numpy_helper.from_array(array.astype(np.float32) if array.dtype == np.float64 else array, name)
