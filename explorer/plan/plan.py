@@ -150,19 +150,64 @@ class Plan:
         return self._with(self.format, op_types, layers, scopes)
 
     def _with(self, wanted: str, ops: Iterable[str], layers: Iterable[str], scopes: Iterable[str]) -> Plan:
-        for name, given in (("op_types", ops), ("layers", layers), ("scopes", scopes)):
-            if isinstance(given, str):
-                raise PlanError(f"{name} is the single string '{given}'.", fix=f"Give a list: {name}=['{given}'].")
-        added = [Rule(kind, p, wanted) for kind, ps in zip(_KINDS, (ops, layers, scopes), strict=True) for p in ps]
+        added = self._rules(wanted, ops, layers, scopes)
         kept = [
             rule for rule in self.rules if all((rule.kind, rule.pattern) != (new.kind, new.pattern) for new in added)
         ]
         return replace(self, rules=(*kept, *added))
 
+    @staticmethod
+    def _rules(wanted: str, ops: Iterable[str], layers: Iterable[str], scopes: Iterable[str]) -> list[Rule]:
+        for name, given in (("op_types", ops), ("layers", layers), ("scopes", scopes)):
+            if isinstance(given, str):
+                raise PlanError(f"{name} is the single string '{given}'.", fix=f"Give a list: {name}=['{given}'].")
+        return [Rule(kind, p, wanted) for kind, ps in zip(_KINDS, (ops, layers, scopes), strict=True) for p in ps]
+
     def set(self, formats: Mapping[str, str | None]) -> Plan:
         """Return the plan with single layers overridden; None takes an override away."""
         merged: dict[str, str | None] = {**self.overrides, **formats}
         return replace(self, overrides={key: value for key, value in merged.items() if value is not None})
+
+    def drop(self, *, op_types: Iterable[str] = (), layers: Iterable[str] = (), scopes: Iterable[str] = ()) -> Plan:
+        """Return the plan without the rules that name exactly these, whether they block or allow.
+
+        Unlike :meth:`allow` it adds nothing: what the rule named is again what the other rules and the base make of it.
+
+        >>> plan = Plan().block(op_types=["Softmax", "Exp"])
+        >>> plan.drop(op_types=["Exp"]) == Plan().block(op_types=["Softmax"])
+        True
+
+        Args:
+            op_types: patterns of operator rules, letter for letter.
+            layers: likewise of layer rules.
+            scopes: likewise of scope rules.
+        """
+        gone = {(rule.kind, rule.pattern) for rule in self._rules(_HIGH, op_types, layers, scopes)}
+        return replace(self, rules=tuple(rule for rule in self.rules if (rule.kind, rule.pattern) not in gone))
+
+    def unset(self, layers: Iterable[str] | None = None) -> Plan:
+        """Return the plan without the overrides of these layers.
+
+        >>> Plan().set({"conv1": "fp32"}).unset(["conv1"]) == Plan()
+        True
+
+        Args:
+            layers: layer ids; None takes all overrides away.
+        """
+        if isinstance(layers, str):
+            raise PlanError(f"layers is the single string '{layers}'.", fix=f"Give a list: layers=['{layers}'].")
+        gone = set(self.overrides if layers is None else layers)
+        return replace(self, overrides={key: value for key, value in self.overrides.items() if key not in gone})
+
+    @property
+    def preset_name(self) -> str:
+        """Name of the preset that this plan equals; empty when it is none.
+
+        >>> Plan.preset("safe").preset_name, Plan().block(op_types=["Exp"]).preset_name
+        ('safe', '')
+        """
+        made = (name for name in PRESETS if self == Plan.preset(name, format=self.format, keep_io=self.keep_io))
+        return next(made, "")
 
     def check(self, model: Model) -> None:
         """Check that every rule and override names something in ``model``; presets' own rules are exempt.
