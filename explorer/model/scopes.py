@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["scope_of", "source_of"]
+__all__ = ["code_of", "scope_of", "source_of"]
 
 _NAME_SCOPES = "pkg.torch.onnx.name_scopes"  # written by torch.onnx.export(dynamo=True)
 _STACK_TRACE = "pkg.torch.onnx.stack_trace"
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
+_FRAME_AND_CODE = re.compile(r'File "[^"]+", line \d+[^\n]*(?:\n([^\n]*))?')
 
 
 def scope_of(node_name: str, metadata: Mapping[str, str]) -> str:
@@ -41,6 +42,13 @@ def source_of(metadata: Mapping[str, str]) -> str:
     """Return ``file.py:line`` of the innermost frame that the exporter recorded, or an empty string."""
     frames = _FRAME.findall(metadata.get(_STACK_TRACE, ""))
     return f"{frames[-1][0]}:{frames[-1][1]}" if frames else ""
+
+
+def code_of(metadata: Mapping[str, str]) -> str:
+    """Return the line of source code at :func:`source_of`, where the exporter recorded it, or an empty string."""
+    lines: list[str] = _FRAME_AND_CODE.findall(metadata.get(_STACK_TRACE, ""))
+    line = lines[-1].strip() if lines else ""
+    return "" if _FRAME.match(line) else line
 
 
 def _module_names(text: str) -> list[str] | None:

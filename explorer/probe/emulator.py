@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from explorer.backends.runtime import Cancel, Session, create_session, default_threads
 from explorer.errors import ModelError
 from explorer.measure import ErrorSums, RangeSums
 from explorer.probe.graphs import Woven, weave_exact, weave_local, weave_ranges
 from explorer.probe.metrics import OUTPUT_SUMS, SUMS, Care
+from explorer.probe.picks import PICKS, pick_vector
+from explorer.probe.runs import Progress, Runs
 from explorer.probe.switchable import SWITCHES, switch_vector, weave_switchable
+from explorer.probe.values import LayerValues, exact_histograms, look, shown_values
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from explorer.backends.runtime import Cancel, Session
     from explorer.convert import Decisions, Typing
+    from explorer.measure import Histogram
     from explorer.model import Samples
 
 __all__ = ["AccumulatedError", "Emulator", "LocalError", "Ranges"]
 
-Progress = Callable[[str, int, int], None]  # what is being done, batches done, batches in all
 Floats = npt.NDArray[np.float64]
 
 _FIRST_OPSET = 9  # Where and IsNaN, which the sums need, are in ONNX from opset 9 on
@@ -103,17 +106,13 @@ class Emulator:
                 fix=f"Raise it: onnx.version_converter.convert_version(model, {_FIRST_OPSET}).",
             )
         self.typing, self.samples = typing, samples
-        threads = threads or default_threads()
-        # Batches side by side, each on few threads, beat one batch on all: no operator waits for another thread.
-        self._workers = max(1, min(threads, len(samples)))
-        self._threads = max(1, threads // self._workers)
-        self._progress = progress or (lambda *_: None)
-        self.cancel = cancel or Cancel()
+        self._runs = Runs(samples, threads=threads, progress=progress, cancel=cancel)
         self._cares = self._shape_cares()
         self._ranges: Ranges | None = None
         self._local: LocalError | None = None
         self._given: dict[str, tuple[float, int]] = {}
         self._switchable: tuple[Woven, Session] | None = None
+        self._pickable = False  # whether the switchable graph gives out single tensors
         self._exact: list[dict[str, Any]] = []  # by batch: exact values that the switchable graph is fed
 
     def _shape_cares(self) -> dict[str, Care]:
@@ -128,42 +127,30 @@ class Emulator:
     def _care(self, value: str) -> Care:
         return self._cares.get(value, Care())
 
-    def _compile(self, woven: Woven) -> Session:
-        # No graph optimization: fusions would compute a layer differently on the exact path than on the plan's.
-        return create_session(
-            woven.model,
-            optimize="none",
-            threads=self._threads,
-            initializers=woven.arrays,
-            plan_memory=False,
-            cancel=self.cancel,
-        )
+    @property
+    def cancel(self) -> Cancel:
+        """Stops what runs, from another thread; what was stopped can be asked for again after a new one was set.
 
-    def _run_batches(
-        self, session: Session, stage: str, wanted: list[str] | None = None, extra: Mapping[str, Any] | None = None
-    ) -> Iterator[dict[str, Any]]:
-        """Yield what the session returns for each batch, in order; nothing is run where nothing is wanted."""
-        if wanted == []:
-            yield from ({} for _ in self.samples)
-            return
-        known = zip(self.samples, self._exact_or_nothing(), strict=True)
-        feeds = [{**batch, **exact, **(extra or {})} for batch, exact in known]
-        feeds = [{name: value for name, value in feed.items() if name in session.input_names} for feed in feeds]
-        with ThreadPoolExecutor(self._workers) as pool:
-            for done, out in enumerate(pool.map(lambda feed: session.run(feed, wanted, cancel=self.cancel), feeds), 1):
-                self._progress(stage, done, len(feeds))
-                yield out
+        Measurements take turns, each under the token that was set when it was asked for: a token that was cancelled
+        stops the measurement that began with it, and a new one may be set at once for the next.
+        """
+        return self._runs.cancel
+
+    @cancel.setter
+    def cancel(self, token: Cancel) -> None:
+        self._runs.cancel = token
 
     def ranges(self) -> Ranges:
         """Return where the exact values lie; measured once."""
-        if self._ranges is None:
-            for _ in range(_RANGE_PASSES):
-                found, raw = self._measure_ranges()
-                if not self._learn(found, raw):
-                    break
-            self._ranges = found
-            self._given = self._observe_given()
-        return self._ranges
+        with self._runs.turn():
+            if self._ranges is None:
+                for _ in range(_RANGE_PASSES):
+                    found, raw = self._measure_ranges()
+                    if not self._learn(found, raw):
+                        break
+                self._given = self._observe_given()
+                self._ranges = found
+            return self._ranges
 
     def _observe_given(self) -> dict[str, tuple[float, int]]:
         """Return sum of squares and number of elements of those outputs that no layer makes: inputs and weights."""
@@ -190,12 +177,12 @@ class Emulator:
         woven = weave_ranges(self.typing, self._cares)
         if not woven.values:
             return Ranges((), RangeSums.zeros(0)), {}
-        session = self._compile(woven)
+        session = self._runs.compile(woven)
         names = session.output_names
         total = RangeSums.zeros(len(woven.values))
         scales = np.array([self._care(value).scale for value in woven.values])
         raw: dict[str, Floats] = {}
-        for out in self._run_batches(session, "ranges of the exact values"):
+        for out in self._runs.batches(session, "ranges of the exact values", _outputs):
             part = {name.removeprefix(SUMS): np.asarray(out[name], np.float64) for name in names}
             raw = {name: raw[name] + value if name in raw else value for name, value in part.items()}
             total = total.merge(_range_sums(part, scales))
@@ -220,24 +207,25 @@ class Emulator:
 
     def local(self) -> LocalError:
         """Return the local error of every layer that may run low, all from one session; measured once."""
-        if self._local is None:
-            self.ranges()
-            found = self._measure_local()
-            lost = [value for value, ok in zip(found.values, found.sums.finite, strict=True) if not ok]
-            if fresh := [value for value in lost if not self._care(value).masked]:
-                # Count what was lost, which costs time, only where something was.
-                self._cares |= {value: replace(self._care(value), masked=True) for value in fresh}
+        with self._runs.turn():
+            if self._local is None:
+                self.ranges()
                 found = self._measure_local()
-            self._local = found
-        return self._local
+                lost = [value for value, ok in zip(found.values, found.sums.finite, strict=True) if not ok]
+                if fresh := [value for value in lost if not self._care(value).masked]:
+                    # Count what was lost, which costs time, only where something was.
+                    self._cares |= {value: replace(self._care(value), masked=True) for value in fresh}
+                    found = self._measure_local()
+                self._local = found
+            return self._local
 
     def _measure_local(self) -> LocalError:
         woven = weave_local(self.typing, self._cares)
         if not woven.values:
             return LocalError((), ErrorSums.zeros(0))
-        session = self._compile(woven)
+        session = self._runs.compile(woven)
         total = ErrorSums.zeros(len(woven.values))
-        for out in self._run_batches(session, "local errors"):
+        for out in self._runs.batches(session, "local errors", _outputs):
             total = total.merge(self._error_sums(out, woven.values)[0])
         return LocalError(woven.values, self._with_exact(total, woven.values))
 
@@ -248,6 +236,10 @@ class Emulator:
             decisions: of the plan, made with this emulator's typing.
             keep_outputs: return the outputs themselves too.
         """
+        with self._runs.turn():
+            return self._run_plan(decisions, keep_outputs=keep_outputs)
+
+    def _run_plan(self, decisions: Decisions, *, keep_outputs: bool) -> AccumulatedError:
         woven, session = self._compiled_switchable()
         outputs = tuple(
             name for name in dict.fromkeys(s.name for s in self.typing.model.outputs) if self._is_high(name)
@@ -255,13 +247,14 @@ class Emulator:
         pairs = self._output_pairs(session) if keep_outputs else {}
         names = list(dict.fromkeys(name for pair in pairs.values() for name in pair))
         wanted = [name for name in session.output_names if name in _SUM_NAMES or name in names]
-        switches = {SWITCHES: switch_vector(woven, decisions)} if woven.switches else {}
+        extra = {SWITCHES: switch_vector(woven, decisions), PICKS: pick_vector(woven.picks)}
         total, out_total = ErrorSums.zeros(len(woven.values)), ErrorSums.zeros(len(outputs))
         kept: dict[str, list[Any]] = {}
         incomparable: set[str] = set()
-        runs = self._run_batches(session, "errors of the plan", wanted, switches)
-        batches = zip(runs, self._exact_or_nothing(), strict=True)
-        for out, exact in batches:
+        runs = self._runs.batches(
+            session, "errors of the plan", _outputs, wanted=wanted, extra=extra, exact=self._exact
+        )
+        for out, exact in zip(runs, self._exact or [{}] * len(self.samples), strict=True):
             if woven.values:
                 sums, differ = self._error_sums(out, woven.values)
                 total = total.merge(sums)
@@ -281,21 +274,53 @@ class Emulator:
             frozenset(incomparable),
         )
 
-    def _compiled_switchable(self) -> tuple[Woven, Session]:
+    def values(self, decisions: Decisions, layer_id: str, output: int = 0) -> LayerValues:
+        """Return the values of one result of a layer, exact and under a plan: one run.
+
+        The first call compiles the switchable graph anew, so that it gives out single tensors; runs of plans take a few
+        percent longer from then on.
+
+        Args:
+            decisions: of the plan, made with this emulator's typing.
+            layer_id: the layer.
+            output: which of its float32 results, from 0 on.
+
+        Raises:
+            PlanError: the model has no such layer, or the layer no such result.
+            ModelError: the layer makes no float32 tensor, or stands in the body of another.
+        """
+        shown = shown_values(self.typing, layer_id)
+        with self._runs.turn():
+            found = self.ranges()
+            elements = dict(zip(found.values, found.sums.elements.tolist(), strict=True))
+            size = elements[shown[output]] if 0 <= output < len(shown) else 0
+            compiled = self._compiled_switchable(pickable=True)
+            return look(self._runs, compiled, self._exact, decisions, (layer_id, output), elements=size)
+
+    def histograms(self) -> dict[str, Histogram]:
+        """Return the histogram of the exact values of each float32 tensor that a layer makes, by its name.
+
+        Values in memory are counted there; others leave the runtime in parts of bounded size, each costing a run.
+        """
+        with self._runs.turn():
+            found = self.ranges()
+            elements = dict(zip(found.values, found.sums.elements.tolist(), strict=True))
+            return exact_histograms(self._runs, self.typing, self._exact, elements)
+
+    def _compiled_switchable(self, *, pickable: bool = False) -> tuple[Woven, Session]:
+        if pickable and self._switchable is not None and not self._pickable:
+            self._switchable = None  # before the next is made: two would hold the weights twice
         if self._switchable is None:
             elements = int(self.ranges().sums.elements.sum())
             fits = elements * np.dtype(np.float32).itemsize <= _EXACT_CACHE_BYTES
-            woven = weave_switchable(self.typing, self._cares, exact_fed=fits)
-            session = self._compile(woven)
+            woven = weave_switchable(self.typing, self._cares, exact_fed=fits, pickable=pickable)
+            session = self._runs.compile(woven)
             outputs = [spec.name for spec in self.typing.model.outputs]
-            if woven.fed or not set(session.output_names).issuperset(outputs):
-                exact = self._compile(weave_exact(self.typing, dict.fromkeys([*woven.fed, *outputs])))
-                self._exact = list(self._run_batches(exact, "exact values"))
-            self._switchable = woven, session
+            if not self._exact and (woven.fed or not set(session.output_names).issuperset(outputs)):
+                exact = self._runs.compile(weave_exact(self.typing, dict.fromkeys([*woven.fed, *outputs])))
+                self._exact = list(self._runs.batches(exact, "exact values", _outputs))
+            self._switchable, self._pickable = (woven, session), pickable
         return self._switchable
-
-    def _exact_or_nothing(self) -> list[dict[str, Any]]:
-        return self._exact or [{}] * len(self.samples)
 
     def _is_high(self, name: str) -> bool:
         return self.typing.types[name].dtype == "float32"
@@ -372,6 +397,10 @@ def _range_sums(part: Mapping[str, Floats], scales: Floats) -> RangeSums:
         flushed=counts(part["nonzero"] - part["kept"]),
         nonfinite=counts(infinite + part["nan"]),
     )
+
+
+def _outputs(_: int, out: dict[str, Any]) -> dict[str, Any]:
+    return out
 
 
 def _join(parts: list[Any]) -> Any:

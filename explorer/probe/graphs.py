@@ -11,18 +11,19 @@ from explorer.convert.traits import PERMUTING, Kind
 from explorer.convert.typing import HIGH
 from explorer.probe.low import LowLayers
 from explorer.probe.metrics import COLUMN_TYPES, Care, Parts, compare, observe, repeat
+from explorer.probe.picks import EXACT, Pick, Picks
 from explorer.probe.rounding import rounding_nodes
 from explorer.probe.weave import EmulationGraph, Nodes, bodies, renamed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     import numpy as np
     import numpy.typing as npt
 
     from explorer.convert import Typing
 
-__all__ = ["Woven", "is_float", "type_of", "weave_exact", "weave_local", "weave_ranges"]
+__all__ = ["Woven", "is_float", "type_of", "weave_exact", "weave_local", "weave_pickable", "weave_ranges"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Woven:
         values: for each entry of the vectors of sums, the value that it measures.
         switches: for each entry of the switch vector, the layer or the model input or output that it rounds.
         fed: exact values that it takes as inputs, by name.
+        picks: for each entry of the vector of picks, what it picks.
     """
 
     model: bytes
@@ -42,6 +44,7 @@ class Woven:
     values: tuple[str, ...]
     switches: tuple[str, ...] = ()
     fed: tuple[str, ...] = ()
+    picks: tuple[Pick, ...] = ()
 
 
 def weave_exact(typing: Typing, values: Iterable[str]) -> Woven:
@@ -54,6 +57,19 @@ def weave_exact(typing: Typing, values: Iterable[str]) -> Woven:
         info.type.CopyFrom(type_of(typing, value))
         graph.outputs.append(info)
     return Woven(*graph.finish({}), wanted)
+
+
+def weave_pickable(typing: Typing, values: Collection[str]) -> Woven:
+    """Return the model itself, from which a run returns those of ``values``, float32 tensors, that it picks."""
+    graph = EmulationGraph(typing.model)
+    picks = Picks(graph)
+    for node in graph.originals.values():
+        graph.nodes.append(node)
+        for value in node.output:
+            if value in values:
+                picks.add(EXACT, value, value)
+    made = picks.finish(sizes=True)
+    return Woven(*graph.finish({}), tuple(value for _, value in made), picks=made)
 
 
 def weave_ranges(typing: Typing, cares: Mapping[str, Care]) -> Woven:

@@ -13,6 +13,7 @@ from explorer.convert.typing import HIGH
 from explorer.probe.graphs import Woven, is_float, type_of
 from explorer.probe.low import LowLayers, adds_value
 from explorer.probe.metrics import COLUMN_TYPES, OUTPUT_SUMS, Care, compare
+from explorer.probe.picks import EXACT, PLAN, Picks
 from explorer.probe.rounding import rounding_nodes
 from explorer.probe.weave import EmulationGraph, Nodes, Rename, bodies, captures, renamed
 
@@ -25,28 +26,30 @@ if TYPE_CHECKING:
 __all__ = ["SWITCHES", "switch_vector", "weave_switchable"]
 
 SWITCHES = "::switches"
-_BOOL = onnx.TensorProto.BOOL
-_SPLIT_TAKES_SIZES = 13  # Split: sizes are an input from this opset on, an attribute before
 _RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
 
 
-def weave_switchable(typing: Typing, cares: Mapping[str, Care], *, exact_fed: bool = False) -> Woven:
+def weave_switchable(
+    typing: Typing, cares: Mapping[str, Care], *, exact_fed: bool = False, pickable: bool = False
+) -> Woven:
     """Return the graph that runs a plan, a vector of switches, against the exact model.
 
     Args:
         typing: what each layer may be.
         cares: values that need care.
         exact_fed: take the exact values as inputs instead of computing them beside the plan.
+        pickable: let a run return single tensors: of each layer's result under the plan, and the exact one unless fed.
     """
-    return _Switchable(typing, cares).woven(exact_fed=exact_fed)
+    return _Switchable(typing, cares, pickable=pickable).woven(exact_fed=exact_fed)
 
 
 class _Switchable:
     """Every layer of the plan's path is an If on its switch: as it is, or with rounded inputs, weights and results."""
 
-    def __init__(self, typing: Typing, cares: Mapping[str, Care]) -> None:
+    def __init__(self, typing: Typing, cares: Mapping[str, Care], *, pickable: bool) -> None:
         self.typing, self.cares = typing, cares
         self.graph = EmulationGraph(typing.model)
+        self.picks = Picks(self.graph) if pickable else None
         self.low = LowLayers(self.graph, typing)
         self.switches: list[str] = []
         self.changed: set[str] = set()  # values that differ between the two paths
@@ -66,25 +69,35 @@ class _Switchable:
                 fed += [value for value in node.output if value]
             else:
                 self.graph.nodes.append(node)
+                self._let_pick(node, EXACT, "")
             self.graph.nodes += planned
+            if planned:
+                self._let_pick(node, PLAN, "::plan")
             for value in node.output if planned else ():
                 if is_float(self.typing, value):
                     compare(self.graph, value, f"{value}::plan", self.cares.get(value, Care()))
                     values.append(value)
         self._add_outputs(set(fed))
-        self._add_switches()
+        if self.switches:
+            self.graph.split_input(SWITCHES, len(self.switches), onnx.TensorProto.BOOL)
+        picks = self.picks.finish() if self.picks is not None else ()
         fed = self._feed(fed)
-        return Woven(*self.graph.finish(COLUMN_TYPES), tuple(values), tuple(self.switches), tuple(fed))
+        return Woven(*self.graph.finish(COLUMN_TYPES), tuple(values), tuple(self.switches), tuple(fed), picks)
 
     def _feed(self, candidates: list[str]) -> list[str]:
-        """Make inputs of the exact values that the graph reads, and return them."""
+        """Make inputs of the exact values that the graph reads or that one may want to see, and return them."""
         read = {name for node in self.graph.nodes for name in captures(node)}
-        fed = [value for value in candidates if value in read]
+        fed = [value for value in candidates if value in read or is_float(self.typing, value)]
         for value in fed:
             info = onnx.ValueInfoProto(name=value)
             info.type.CopyFrom(type_of(self.typing, value))
             self.graph.inputs.append(info)
         return fed
+
+    def _let_pick(self, node: onnx.NodeProto, output: str, suffix: str) -> None:
+        for value in node.output:
+            if self.picks is not None and is_float(self.typing, value):
+                self.picks.add(output, value, f"{value}{suffix}")
 
     def _path(self, value: str) -> str:
         return f"{value}::plan" if value in self.changed else value
@@ -175,19 +188,6 @@ class _Switchable:
                 info = onnx.ValueInfoProto(name=name)
                 info.type.CopyFrom(type_of(self.typing, spec.name))
                 self.graph.outputs.append(info)
-
-    def _add_switches(self) -> None:
-        count = len(self.switches)
-        if not count:
-            return
-        outs = [f"{SWITCHES}::{index}" for index in range(count)]
-        self.graph.inputs.append(onnx.helper.make_tensor_value_info(SWITCHES, _BOOL, [count]))
-        if self.typing.model.opset >= _SPLIT_TAKES_SIZES:
-            sizes = self.graph.constant("::ones", np.ones(count), np.int64)
-            split = onnx.helper.make_node("Split", [SWITCHES, sizes], outs, name=SWITCHES, axis=0)
-        else:
-            split = onnx.helper.make_node("Split", [SWITCHES], outs, name=SWITCHES, axis=0, split=[1] * count)
-        self.graph.nodes.insert(0, split)
 
 
 def _draws(node: onnx.NodeProto) -> bool:

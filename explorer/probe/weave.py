@@ -21,6 +21,7 @@ __all__ = ["EmulationGraph", "Nodes", "Rename", "bodies", "renamed"]
 
 Rename = Callable[[str], str]
 _FLOAT = onnx.TensorProto.FLOAT
+_SPLIT_TAKES_SIZES = 13  # Split: sizes are an input from this opset on, an attribute before
 _OLDEST_IR = 8  # initializers need not be inputs (IR 4), and every opset that ONNX Runtime 1.20 runs is allowed
 
 
@@ -126,6 +127,17 @@ class EmulationGraph:
     def column(self, name: str, part: str) -> None:
         """Append a one-element tensor to the vector ``name``."""
         self.columns.setdefault(name, []).append(part)
+
+    def split_input(self, name: str, count: int, element_type: int) -> None:
+        """Add an input vector of ``count`` elements, split into ``<name>::0`` and so on, of one element each."""
+        outs = [f"{name}::{index}" for index in range(count)]
+        self.inputs.append(onnx.helper.make_tensor_value_info(name, element_type, [count]))
+        if self.model.opset >= _SPLIT_TAKES_SIZES:
+            sizes = self.constant(f"{name}::ones", np.ones(count), np.int64)
+            split = onnx.helper.make_node("Split", [name, sizes], outs, name=name, axis=0)
+        else:
+            split = onnx.helper.make_node("Split", [name], outs, name=name, axis=0, split=[1] * count)
+        self.nodes.insert(0, split)
 
     def finish(self, types: Mapping[str, int]) -> tuple[bytes, dict[str, npt.NDArray[np.generic]]]:
         """Return the serialized model and the arrays of its large weights.

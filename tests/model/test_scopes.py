@@ -6,7 +6,7 @@ import pytest
 from support.graphs import model, node, value
 
 from explorer.model import load_model
-from explorer.model.scopes import scope_of, source_of
+from explorer.model.scopes import code_of, scope_of, source_of
 
 SCOPES = "pkg.torch.onnx.name_scopes"
 TRACE = "pkg.torch.onnx.stack_trace"
@@ -38,6 +38,13 @@ def test_source_is_the_innermost_frame():
     trace = 'File "/m/model.py", line 3, in forward\n  x\nFile "/m/block.py", line 12, in forward\n  y'
     assert source_of({TRACE: trace}) == "/m/block.py:12"
     assert source_of({}) == source_of({TRACE: "nothing"}) == ""
+
+
+def test_code_is_the_line_of_the_innermost_frame():
+    trace = 'File "/m/model.py", line 3, in f\n    x = f(y)\nFile "/m/block.py", line 12, in f\n    <b> = y\n    ^^^'
+    assert code_of({TRACE: trace}) == "<b> = y"
+    bare = 'File "/m/model.py", line 3, in forward\nFile "/m/block.py", line 12, in forward'
+    assert code_of({TRACE: bare}) == code_of({}) == code_of({TRACE: "nothing"}) == ""
 
 
 def test_layers_carry_scope_and_source_of_their_nodes():

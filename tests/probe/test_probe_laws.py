@@ -163,7 +163,7 @@ def test_switches_follow_the_decisions(data):
 
 def test_a_toggle_compiles_nothing_anew(monkeypatch):
     """One session for the exact values, one for the plans: any further plan is a run."""
-    from explorer.probe import emulator as module  # noqa: PLC0415
+    from explorer.probe import runs as module  # noqa: PLC0415
 
     made = []
     create = module.create_session
