@@ -3,56 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
 import onnx
 
 from explorer.backends.kernels import kernel_support
-from explorer.backends.lend import lend_weights
 from explorer.backends.onnxruntime_cpu import DEFAULT_RUNS, cpu_name
-from explorer.backends.ort_errors import RunCancelled
-from explorer.backends.runtime import create_session
-from explorer.convert import DEFAULT_TARGET, Conversion, Decisions, Typing, convert, decide, type_layers
-from explorer.errors import BackendError, InputError, ModelError, PlanError
+from explorer.convert import DEFAULT_TARGET, Conversion, Decisions
+from explorer.errors import InputError, MissingDependency, PlanError
 from explorer.export import save_onnx
 from explorer.measure import ErrorSums
-from explorer.measure.latency import CpuLatency, PredictedLatency, measure_cpu, predict_gpu
-from explorer.measure.tables import LayerSums, by_layer, errors_table, outputs_table, ranges_table
+from explorer.measure.tables import errors_table, outputs_table, ranges_table
 from explorer.model import Model, Samples, load_model, load_samples
-from explorer.plan import NO_FORMAT, Plan
-from explorer.probe import AccumulatedError, Emulator, Ranges
+from explorer.plan import Plan
+from explorer.results import Accuracy, Results, TriedPlan, provenance_of
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import pandas as pd
+
+    from explorer.advise import Finding
+    from explorer.measure import Histogram
+    from explorer.measure.latency import CpuLatency, PredictedLatency
+    from explorer.probe import LayerValues
+    from explorer.view import Panel
 
 __all__ = ["Accuracy", "Exploration", "open"]
 
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Accuracy:
-    """Share of samples whose largest output is the label.
-
-    Attributes:
-        exact: of the fp32 model, 0 to 1.
-        plan: of the plan, emulated, 0 to 1.
-        agreement: share of samples for which both predict the same.
-        samples: number of labelled samples.
-        output: name of the output that was compared with the labels.
-        provenance: how the numbers came to be.
-    """
-
-    exact: float
-    plan: float
-    agreement: float
-    samples: int
-    output: str
-    provenance: str
+Watcher = Callable[[Plan, str | None], None]
 
 
 class Exploration:
@@ -61,10 +42,12 @@ class Exploration:
     Make it with :func:`explorer.open`. Setting :attr:`plan` costs nothing; the next result is one run of the compiled
     emulation.
 
+    Any thread may ask: runs of the model take turns, and what is known is answered at once.
+
     Attributes:
         model: the model; never modified.
         samples: what runs through it.
-        target: the backend whose kernels decide what may run low; None asks only what ONNX allows.
+        results: what was computed so far, shared by the forks.
         progress: called with what is being done, batches done, and batches in all.
     """
 
@@ -77,18 +60,17 @@ class Exploration:
         target: str | None = DEFAULT_TARGET,
         threads: int | None = None,
         progress: Progress | None = None,
+        results: Results | None = None,
     ) -> None:
-        self.model, self.samples, self.target = model, samples, target
+        self.model, self.samples = model, samples
         self.progress: Progress = progress or (lambda *_: None)
         self.command = ""
-        self._threads = threads
-        self._typings: dict[str, Typing] = {}
-        self._emulators: dict[str, Emulator] = {}
-        self._accumulated: tuple[Plan, bool, AccumulatedError] | None = None
-        self._decisions: Decisions | None = None
-        self._conversion: tuple[Plan, bool, Conversion] | None = None
-        self._cpu: tuple[int, CpuLatency] | None = None
-        self.plan = plan or Plan()
+        self.results = results or Results(model, samples, threads=threads, progress=self._tell)
+        self.controller: Any = None  # what the panels on this exploration share; made by explorer.view
+        self.shown: Any = None  # the panel that a notebook shows for the exploration itself; likewise
+        self._watchers: list[Watcher] = []
+        self._target = target
+        self._plan = self._checked(plan or Plan(), target)
 
     @property
     def plan(self) -> Plan:
@@ -97,24 +79,61 @@ class Exploration:
 
     @plan.setter
     def plan(self, plan: Plan) -> None:
+        self.change(plan, self._target)
+
+    @property
+    def target(self) -> str | None:
+        """The backend whose kernels decide what may run low; None asks only what ONNX allows. Set it to change it."""
+        return self._target
+
+    @target.setter
+    def target(self, target: str | None) -> None:
+        self.change(self._plan, target)
+
+    def change(self, plan: Plan, target: str | None) -> None:
+        """Set plan and target at once.
+
+        Raises:
+            PlanError: the plan names something that the model does not have; what was set before stays.
+        """
+        checked = self._checked(plan, target)
+        before = (self._plan, self._target)
+        if (checked, target) == before:
+            return
+        self._plan, self._target = checked, target
+        for watcher in tuple(self._watchers):
+            watcher(*before)
+
+    def _checked(self, plan: Plan, target: str | None) -> Plan:
         if not isinstance(plan, Plan):
             raise PlanError(
                 f"A plan must be a Plan, not {type(plan).__name__}.", fix="Use x.plan.block(...) or Plan(...)."
             )
         plan.check(self.model)
-        self._typing(plan.format)  # refuses a format that the model cannot have before anything runs
-        self._plan = plan
+        self.results.typing(plan.format, target)  # refuses a format that the model cannot have before anything runs
+        return plan
 
-    def _typing(self, low_format: str) -> Typing:
-        if low_format not in self._typings:
-            self._typings[low_format] = type_layers(self.model, low_format, self.target)
-        return self._typings[low_format]
+    def watch(self, changed: Watcher) -> Callable[[], None]:
+        """Call ``changed`` with the plan and the target that were, after each change of one of them.
 
-    def _emulator(self) -> Emulator:
-        low = self.plan.format
-        if low not in self._emulators:
-            self._emulators[low] = Emulator(self._typing(low), self.samples, threads=self._threads, progress=self._tell)
-        return self._emulators[low]
+        Returns:
+            What ends that.
+        """
+        self._watchers.append(changed)
+        return lambda: self._watchers.remove(changed) if changed in self._watchers else None
+
+    def fork(self) -> Exploration:
+        """Return an exploration of the same model and samples with a plan of its own; results are shared."""
+        made = Exploration(
+            self.model, self.samples, self._plan, target=self._target, progress=self.progress, results=self.results
+        )
+        made.command = self.command
+        return made
+
+    @property
+    def tried(self) -> tuple[TriedPlan, ...]:
+        """Every plan whose errors were measured, in the order of the first time."""
+        return tuple(self.results.tried)
 
     def _tell(self, stage: str, done: int, count: int) -> None:
         self.progress(stage, done, count)  # looked up at each call: it may be set later
@@ -123,9 +142,7 @@ class Exploration:
 
     def decisions(self) -> Decisions:
         """Return what becomes of each layer under the plan, with reasons."""
-        if self._decisions is None or self._decisions.plan != self.plan:
-            self._decisions = decide(self.plan, self._typing(self.plan.format))
-        return self._decisions
+        return self.results.decisions(self._plan, self._target)
 
     def convert(self, *, clamp: bool = False) -> Conversion:
         """Return the converted, checked model under the plan.
@@ -133,10 +150,7 @@ class Exploration:
         Args:
             clamp: weights beyond the range of the low format become its largest value instead of infinity.
         """
-        if self._conversion is None or self._conversion[:2] != (self.plan, clamp):
-            made = convert(self.model, self.plan, backend=self.target, clamp=clamp, decisions=self.decisions())
-            self._conversion = (self.plan, clamp, made)
-        return self._conversion[2]
+        return self.results.conversion(self._plan, self._target, clamp=clamp)
 
     def export(self, path: str | Path, *, clamp: bool = False) -> Conversion:
         """Write the converted model, checked, and return how it came to be.
@@ -154,44 +168,7 @@ class Exploration:
     @property
     def provenance(self) -> str:
         """How errors come to be."""
-        return f"emulated: {self.plan.format} storage rounding, fp32 accumulation"
-
-    def _range_sums(self) -> LayerSums:
-        found = self._exact_ranges()
-        return by_layer(self.model.layers, found.values, found.sums)
-
-    def _exact_ranges(self) -> Ranges:
-        """Return the ranges of the exact values: the first run of the model, so what it cannot do shows here."""
-        try:
-            return self._emulator().ranges()
-        except RunCancelled:
-            raise
-        except (ModelError, BackendError, InputError):
-            self._check_runs()
-            raise
-
-    def _check_runs(self) -> None:
-        """Check that the model as it is runs, where its emulation did not."""
-        source, weights = lend_weights(self.model.ir)
-        try:
-            session = create_session(source, optimize="none", threads=self._threads, initializers=weights)
-            for feed in self.samples:
-                session.run(feed)
-        except (ModelError, BackendError, InputError) as error:
-            raise ModelError(
-                f"The model does not run in fp32: {error.what}",
-                why="Errors are measured against the fp32 model, so it has to run with these inputs.",
-                fix="Run it in ONNX Runtime on the CPU first; converting it, without measuring, works all the same.",
-            ) from error
-
-    def _plan_error(self, *, keep_outputs: bool = False) -> AccumulatedError:
-        known = self._accumulated
-        if known is None or known[0] != self.plan or (keep_outputs and not known[1]):
-            keep = keep_outputs or self.samples.labels is not None
-            self._exact_ranges()
-            found = self._emulator().accumulated(self.decisions(), keep_outputs=keep)
-            self._accumulated = known = (self.plan, keep, found)
-        return known[2]
+        return provenance_of(self.plan.format)
 
     def errors(self) -> pd.DataFrame:
         """Return one row a layer: decision and reason, local and accumulated error, counts of what is lost.
@@ -200,36 +177,33 @@ class Exploration:
         ``overflow``, ``subnormal`` and ``flushed`` count the elements of the layer's exact result that leave the
         range of the low format, lose bits or become zero in it; ``nan`` those that its low version makes NaN.
         """
-        self._exact_ranges()
-        local = self._emulator().local()
-        accumulated = self._plan_error()
-        layers = self.model.layers
+        plan, target = self._plan, self._target
+        ranges, local = (ask(plan.format, target) for ask in (self.results.ranges, self.results.local))
+        accumulated = self.results.errors(plan, target)
         return errors_table(
-            layers,
-            self.decisions(),
-            self._range_sums(),
-            by_layer(layers, local.values, local.sums),
-            by_layer(layers, accumulated.values, accumulated.sums),
-            incomparable=accumulated.incomparable,
-            provenance=self.provenance,
+            self.model.layers,
+            self.results.decisions(plan, target),
+            ranges,
+            local,
+            accumulated.layers,
+            incomparable=accumulated.found.incomparable,
+            provenance=provenance_of(plan.format),
         )
 
     def output_error(self) -> pd.DataFrame:
         """Return one row a float32 output of the model: its error under the plan."""
-        found = self._plan_error()
-        sums, infinite = found.output_sums, np.zeros(len(found.outputs), dtype=np.int64)
-        if not np.isfinite(sums.error_squares).all():
-            # What is lost is counted on the outputs themselves: the sums tell only that something is.
-            exact, planned = self.outputs()
-            pairs = [(exact[name], planned[name]) for name in found.outputs]
-            infinite = np.array([_made(np.isinf, *pair) for pair in pairs])
-            sums = replace(sums, nan=np.array([_made(np.isnan, *pair) for pair in pairs]))
-        overflow = dict(zip(found.outputs, infinite.tolist(), strict=True))
-        return outputs_table(found.outputs, sums, overflow, provenance=self.provenance)
+        plan = self._plan
+        errors = self.results.errors(plan, self._target)
+        sums, names = errors.found.output_sums, errors.found.outputs
+        if not sums.finite.all():
+            sums = replace(sums, nan=errors.nan)
+        overflow = dict(zip(names, errors.overflow.tolist(), strict=True))
+        return outputs_table(names, sums, overflow, provenance=provenance_of(plan.format))
 
     def ranges(self) -> pd.DataFrame:
         """Return one row a layer: where its exact fp32 values lie relative to the low format, known before any plan."""
-        return ranges_table(self.model.layers, self._range_sums(), provenance=self.range_provenance)
+        found = self.results.ranges(self.plan.format, self._target)
+        return ranges_table(self.model.layers, found, provenance=self.range_provenance)
 
     @property
     def range_provenance(self) -> str:
@@ -239,17 +213,35 @@ class Exploration:
 
     def first_nonfinite(self) -> str | None:
         """Return the id of the first layer whose result is not finite under the plan though the exact one is."""
-        found = self._plan_error()
-        merged = by_layer(self.model.layers, found.values, found.sums)
-        assert isinstance(merged.sums, ErrorSums)
-        rows = zip(self.model.layers, merged.measured, np.isfinite(merged.sums.error_squares), strict=True)
-        lost = set(found.incomparable)
+        errors = self.results.errors(self._plan, self._target)
+        assert isinstance(errors.layers.sums, ErrorSums)
+        rows = zip(self.model.layers, errors.layers.measured, errors.layers.sums.finite, strict=True)
+        lost = errors.found.incomparable
         return next((layer.id for layer, seen, ok in rows if seen and not ok and not lost & set(layer.outputs)), None)
 
     def outputs(self) -> tuple[Mapping[str, npt.NDArray[Any]], Mapping[str, npt.NDArray[Any]]]:
         """Return the model's outputs for all samples: exact, and under the plan (emulated)."""
-        found = self._plan_error(keep_outputs=True)
-        return found.exact_outputs, found.plan_outputs
+        self.results.errors(self._plan, self._target)
+        return self.results.outputs(self._plan, self._target)
+
+    def values(self, layer_id: str, output: int = 0) -> LayerValues:
+        """Return the values of one result of a layer, exact and under the plan (emulated): one run of the samples.
+
+        Args:
+            layer_id: the layer.
+            output: which of its float32 results, from 0 on.
+
+        Raises:
+            PlanError: the model has no such layer, or the layer no such result.
+            ModelError: the layer makes no float32 tensor, or stands in the body of a control-flow layer.
+        """
+        return self.results.values(self._plan, self._target, layer_id, output)
+
+    def histograms(self) -> dict[str, Histogram]:
+        """Return the histogram of the exact fp32 |values| of each layer's first float32 result, by layer id."""
+        found = self.results.histograms(self.plan.format, self._target)
+        first = {layer.id: next((name for name in layer.outputs if name in found), "") for layer in self.model.layers}
+        return {layer_id: found[name] for layer_id, name in first.items() if name}
 
     def accuracy(self) -> Accuracy | None:
         """Return the accuracy before and after, or None where the samples have no labels.
@@ -257,25 +249,31 @@ class Exploration:
         Raises:
             InputError: no output of the model has one row of scores per label.
         """
-        labels = self.samples.labels
-        if labels is None:
-            return None
-        exact, planned = self.outputs()
-        rows = len(labels)
-        name = next((key for key, value in exact.items() if np.ndim(value) == 2 and len(value) == rows), None)
-        if name is None:
-            raise InputError(
-                f"The samples have {rows} labels, and no output of the model is a table of {rows} rows of scores.",
-                fix="Leave the labels out, or give one label per row of a classifier's output.",
-            )
-        before, after = exact[name].argmax(axis=1), _predictions(planned[name])
-        return Accuracy(
-            exact=float((before == labels).mean()),
-            plan=float((after == labels).mean()),
-            agreement=float((before == after).mean()),
-            samples=rows,
-            output=name,
-            provenance=self.provenance,
+        found = self.results.errors(self._plan, self._target).accuracy
+        if isinstance(found, InputError):
+            raise InputError(found.what, why=found.why, fix=found.fix)
+        return found
+
+    def findings(self, *, clamp: bool = False) -> list[Finding]:
+        """Return what breaks under the plan, why, and what to do; most important first.
+
+        Set ``x.plan = finding.fix.apply(x.plan)`` to do what a finding proposes.
+
+        Args:
+            clamp: weights beyond the range are clamped in the converted model.
+        """
+        from explorer.advise import findings  # noqa: PLC0415 - pandas loads only for results
+
+        known = self.results.errors(self._plan, self._target).accuracy
+        return findings(
+            self.model,
+            self.decisions(),
+            self.errors(),
+            self.ranges(),
+            self.output_error(),
+            accuracy=(known.exact, known.plan) if isinstance(known, Accuracy) else None,
+            weights=self.convert(clamp=clamp).weights.total,
+            clamped=clamp,
         )
 
     # -- latency ---------------------------------------------------------------------------------------------------
@@ -286,21 +284,11 @@ class Exploration:
         Args:
             runs: how many runs to take medians of.
         """
-        if self._cpu is None or self._cpu[0] != runs:
-            measured = measure_cpu(
-                self.model,
-                self.samples.feeds[0],
-                runs=runs,
-                threads=self._threads,
-                progress=lambda share: self.progress("latency on the CPU", round(100 * share), 100),
-            )
-            self._cpu = (runs, measured.described(self.samples.batch_note))
-        return self._cpu[1]
+        return self.results.cpu_latency(runs=runs)
 
     def predicted_latency(self, gpu_model: str) -> PredictedLatency:
         """Return the latency on a GPU that need not be here, predicted by the roofline."""
-        predicted = predict_gpu(self.model, self.samples.shapes, self.decisions(), gpu_model)
-        return predicted.described(self.samples.batch_note)
+        return self.results.predicted_latency(self._plan, self._target, gpu_model)
 
     def latency(self, *, gpu_model: str | None = None) -> pd.DataFrame:
         """Return one row a layer: its time in each format that was measured or predicted.
@@ -320,8 +308,7 @@ class Exploration:
     @property
     def low_share(self) -> float:
         """Share of the layers with float32 tensors that run low under the plan."""
-        floats = [decision for decision in self.decisions() if decision.format != NO_FORMAT]
-        return sum(decision.format == self.plan.format for decision in floats) / len(floats) if floats else 0.0
+        return self.results.low_share(self._plan, self._target)
 
     @property
     def target_provenance(self) -> str:
@@ -363,6 +350,35 @@ class Exploration:
 
         return Path(write_report(report_data(self, gpu_model=gpu_model, clamp=clamp), path))
 
+    # -- display ---------------------------------------------------------------------------------------------------
+
+    def panel(self, *, height: int = 720, gpu_model: str | None = None) -> Panel:
+        """Return the panel: the model's graph with every layer's error, where a click changes the plan.
+
+        Args:
+            height: in pixels.
+            gpu_model: the GPU that latency is predicted for; ``""`` for none. By default the one that is here, else
+                an H100.
+
+        Raises:
+            MissingDependency: the packages for notebooks are not installed.
+            BackendError: the GPU is not known.
+        """
+        from explorer.view import open_panel  # noqa: PLC0415 - ipywidgets loads only for a panel
+
+        return open_panel(self, height=height, gpu_model=gpu_model)
+
+    def _ipython_display_(self) -> None:
+        """Show the panel in a notebook; elsewhere, or without the packages for it, IPython then prints the text."""
+        from explorer.view import in_notebook, show  # noqa: PLC0415
+
+        if not in_notebook():
+            raise NotImplementedError
+        try:
+            show(self)
+        except MissingDependency as error:
+            raise NotImplementedError from error
+
     def __repr__(self) -> str:
         decisions = self.decisions()
         low = len(decisions.low_layers)
@@ -373,18 +389,6 @@ class Exploration:
             f"  layers   {low} in {self.plan.format} ({self.low_share:.0%} of those with float32 tensors)\n"
             f"  next     .errors()  .output_error()  .latency()  .export(path)  .report(path)"
         )
-
-
-def _made(what: Callable[[Any], Any], exact: npt.NDArray[Any], planned: npt.NDArray[Any]) -> int:
-    """Return how many elements are ``what`` (inf, NaN) under the plan, and finite in the exact output."""
-    found = what(planned)
-    return int((found & np.isfinite(exact)).sum() if exact.shape == planned.shape else found.sum())
-
-
-def _predictions(scores: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """Return the predicted class of each row; -1, which is no label, where a score is NaN."""
-    best = np.where(np.isnan(scores), -np.inf, scores).argmax(axis=1)
-    return np.where(np.isnan(scores).any(axis=1), -1, best)
 
 
 def open(  # noqa: A001 - explorer.open reads as what it does

@@ -22,10 +22,10 @@ PACKAGE = REPOSITORY / "explorer"
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
 
 ROOMS = (
-    "errors", "_optional", "formats", "model", "plan", "backends", "convert", "measure", "probe", "export", "report",
-    "reporting", "session", "view", "cli",
+    "errors", "_optional", "formats", "model", "plan", "backends", "convert", "measure", "probe", "results", "export",
+    "advise", "scene", "report", "reporting", "view", "session", "cli",
 )  # fmt: skip
-TYPES_ONLY = {("reporting", "session")}  # annotations that name a class of a later room; not imported at run time
+TYPES_ONLY = {("reporting", "session"), ("view", "session")}  # annotations name a class of a later room; no import
 HEAVY = (
     "anywidget", "ipywidgets", "jinja2", "onnx", "onnx_ir", "onnxruntime", "pandas", "plotly", "rich", "scipy",
     "tensorrt", "torch", "typer",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +30,6 @@ __all__ = ["run_explore", "run_measure"]
 
 _REPORT = "write the results"
 _ICONS = {"stop": ("✗", "bold red"), "warn": ("!", "bold yellow"), "good": ("✓", "bold green"), "note": ("•", "bold")}
-_NAMED = 4  # layers, or operator types, that a hint spells out
 _NAME_WIDTH = 28  # characters of a layer's id that fit in 80 columns beside the other columns
 _OTHER_WIDTH = 52  # characters that the other columns of the table take
 _OPERATOR_WIDTH = 18  # characters of the column of operators, which narrow terminals do without
@@ -189,8 +187,8 @@ def _show_worst(analysis: Analysis, screen: Console, top: int) -> None:
     if (more := len(breaking) - sum(not layer.finite_alone for layer in worst)) > 0:
         words = text.plural(more, "more layer breaks", "more layers break")
         screen.print(Text(f"  {words} by themselves; --top {len(breaking)} shows all", style="dim"))
-    if breaking:
-        screen.print(Padding(_hint(analysis), (1, 0, 0, 2), expand=False))
+    if hint := _hint(analysis):
+        screen.print(Padding(Text.assemble(("Try  ", "dim"), (hint, "cyan")), (1, 0, 0, 2), expand=False))
 
 
 def _name(layer: WorstLayer, width: int, *, with_op: bool) -> Text:
@@ -201,14 +199,10 @@ def _name(layer: WorstLayer, width: int, *, with_op: bool) -> Text:
     return Text.assemble(text.shorten(layer.id, max(8, width - len(op) - 1)), (f" {text.visible(op)}", "dim"))
 
 
-def _hint(analysis: Analysis) -> Text:
-    """Return what to try for layers that break by themselves; it is a first guess, and says so."""
-    breaking = analysis.breaking
-    if len(breaking) <= _NAMED:
-        words = [f"--block {shlex.quote(layer.id)}" for layer in breaking]
-    else:
-        words = [f"--block-op {shlex.quote(op)}" for op in dict.fromkeys(layer.op for layer in breaking)][:_NAMED]
-    return Text.assemble(("Try  ", "dim"), (" ".join(words), "cyan"))
+def _hint(analysis: Analysis) -> str:
+    """Return the options that mend what breaks, as the findings propose it; empty where they propose nothing."""
+    fixes = (each.fix for each in analysis.data.findings if each.fix is not None and each.tone in ("stop", "warn"))
+    return next((fix.options for fix in fixes if fix.options), "")
 
 
 def show_latency(analysis: Analysis, screen: Console, *, top: int) -> None:

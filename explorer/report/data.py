@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from explorer.advise import Finding
     from explorer.formats import Census
 
 __all__ = [
@@ -174,11 +175,14 @@ class ReportData:
         model_latency: latency of the whole model, the most telling device first; the first two are shown.
         accuracy: None when the samples have no labels.
         weights: None when nothing was converted.
+        findings: what breaks and why, most important first, as ``explorer.advise`` tells it.
         warnings: what the reader must know before trusting the figures, in sentences.
         versions: name -> version of everything that took part, in the order to be shown.
         command: the shell command that makes this report again; may be empty.
         python: the Python code that does; may be empty.
         created: date and time in words; the caller's, so that a report can be made byte for byte again.
+        scene: the model's graph with its figures, as the JSON that ``explorer.scene`` writes for a page; empty leaves
+            the graph out.
 
     Raises:
         ExportError: a table lacks a column that the report needs.
@@ -195,11 +199,13 @@ class ReportData:
     model_latency: Sequence[ModelLatency] = ()
     accuracy: Accuracy | None = None
     weights: WeightFacts | None = None
+    findings: Sequence[Finding] = ()
     warnings: Sequence[str] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
     python: str = ""
     created: str = ""
+    scene: bytes = b""
 
     def __post_init__(self) -> None:
         for table, frame, needed in (

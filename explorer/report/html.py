@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 from collections import Counter
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["render", "write_report"]
 
+PACKED_FROM: Final = 200_000  # characters of a chart's JSON; below it, packing saves less than it is worth
 REASONS_SHOWN: Final = 12  # rows of the summary of decisions
 TENSORS_SHOWN: Final = 12  # inputs or outputs named in the header; the rest is counted
 RANDOM_NOTE: Final = "Random inputs: do not trust these ranges"
@@ -59,6 +61,8 @@ def render(data: ReportData) -> str:
     ]
     shown = [chart for chart in charts if chart is not None]
     scripts = [_static("plotly-basic.min.js"), _static("charts.js"), _static("table.js")]
+    if data.scene:
+        scripts.append(_panel("page.js"))
     return _templates().get_template("report.html.j2").render(
         data=data,
         verdict=verdict(data, layers),
@@ -73,7 +77,9 @@ def render(data: ReportData) -> str:
         reasons=_reasons(layers),
         tensors={"Inputs": _tensors(data.model.inputs), "Outputs": _tensors(data.model.outputs)},
         random_note=RANDOM_NOTE if data.samples.random else "",
+        scene_json=Markup(_packed(data.scene)) if data.scene else "",  # noqa: S704 - it is base64
         css=Markup(_template_text("report.css")),  # noqa: S704 - our own file
+        panel_css=Markup(_panel("page.css")) if data.scene else "",  # noqa: S704 - our own file
         scripts=[Markup(script) for script in scripts],  # noqa: S704 - our own files
         policy=_policy(scripts),
         text=text,
@@ -99,7 +105,14 @@ def write_report(data: ReportData, path: str | os.PathLike[str]) -> Path:
 
 def _figure_json(chart: Chart) -> str:
     """Return a figure as JSON; arrays stay in plotly's base64 form."""
-    return script_json(json.loads(chart.figure.to_json()) | {"by_layer": chart.by_layer})
+    made = script_json(json.loads(chart.figure.to_json()) | {"by_layer": chart.by_layer})
+    return made if len(made) < PACKED_FROM else _packed(made.encode("utf-8", errors="backslashreplace"))
+
+
+def _packed(content: bytes) -> str:
+    """Return JSON packed, as the page's scripts unpack it: the graph of 10,000 layers has megabytes of it."""
+    packed = gzip.compress(content, mtime=0)  # no time in it: the same data give the same bytes
+    return script_json({"gzip": base64.b64encode(packed).decode("ascii")})
 
 
 def _policy(scripts: list[str]) -> str:
@@ -149,6 +162,12 @@ def _templates() -> Environment:
 @cache
 def _static(name: str) -> str:
     return files("explorer.report").joinpath("static", name).read_text(encoding="utf-8")
+
+
+@cache
+def _panel(name: str) -> str:
+    """Return a part of the panel's front end as js/build.mjs made it."""
+    return files("explorer.scene").joinpath("static", name).read_text(encoding="utf-8")
 
 
 @cache

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-import shlex
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from markupsafe import Markup, escape
 
-from explorer.formats import get_format
 from explorer.report import text
 from explorer.report.layers import broken_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from explorer.advise import Finding as Advice
     from explorer.report.data import ReportData
     from explorer.report.layers import Layers
 
@@ -103,19 +101,23 @@ def _finite_verdict(data: ReportData, layers: Layers, spread: str) -> Finding:
 
 
 def findings(data: ReportData, layers: Layers) -> list[Finding]:
-    """Return what is wrong and where, the gravest first."""
-    found = [*_broken(data, layers), *_beyond_range(data, layers), *_weights(data)]
-    if unknown := int(layers.unmeasured.sum()):
-        found.append(Finding(
-            icon="note", title=f"{text.plural(unknown, 'layer')} not measured",
-            body=Markup("Nothing is known of {} error; the table says why.").format("its" if unknown == 1 else "their"),
-        ))  # fmt: skip
+    """Return what is wrong and where, the gravest first: the findings of ``explorer.advise``, and all warnings."""
+    found = [_drawn(each) for each in data.findings]
     found += [Finding(icon="warn", title="Warning", body=escape(text.visible(line))) for line in data.warnings]
-    if not found:
+    if not found and not layers.broken.any():
         found.append(
             Finding(icon="good", title="Nothing to warn about", body=Markup("No layer and no weight is lost."))
         )
     return found
+
+
+def _drawn(found: Advice) -> Finding:
+    """Return a finding as the page shows it; every name in it is escaped."""
+    body = escape(text.visible(found.text))
+    if found.evidence:
+        body += Markup(' <span class="evidence">{}</span>').format(text.visible(found.evidence))
+    command = found.fix.options if found.fix is not None else ""
+    return Finding(icon=found.tone, title=text.visible(found.title), body=body, command=command)
 
 
 def worst_layers(layers: Layers) -> list[WorstLayer]:
@@ -133,103 +135,6 @@ def worst_layers(layers: Layers) -> list[WorstLayer]:
         )
         for row in order
     ]  # fmt: skip
-
-
-def _broken(data: ReportData, layers: Layers) -> Iterable[Finding]:
-    """Tell of the first layer that is not finite, and of the others."""
-    rows = np.flatnonzero(layers.broken)
-    if not rows.size:
-        return
-    first = int(rows[0])
-    limit = get_format(data.plan.format).max
-    largest = layers.column("range_max_abs")[first]
-    exact = (
-        Markup(" Its exact values reach {}; {} ends at {}.").format(
-            text.quantity(largest, 4), data.plan.format, text.quantity(limit, 5)
-        )
-        if largest > limit
-        else ""
-    )
-    names, ops, ids = layers.words("name"), layers.words("op"), layers.words("id")
-    yield Finding(
-        icon="stop",
-        title="The first layer that is not finite",
-        body=Markup("<code>{}</code> ({}, layer {} of {}): {}.{}").format(
-            text.shorten(names[first], WIDTH),
-            ops[first],
-            f"{first + 1:,}",
-            f"{len(ids):,}",
-            _cause(layers, first),
-            exact,
-        ),
-        command=_block(ids[first]),
-    )
-    if rows.size > 1:
-        alone = layers.broken_alone & layers.low
-        own = int(alone.sum())
-        passed = int((layers.broken & ~alone).sum())
-        kinds = Counter(ops[row] for row in np.flatnonzero(alone if own else layers.broken))
-        listed = [f"{op} ({number:,})" for op, number in kinds.most_common(OPS_NAMED)]
-        if len(kinds) > OPS_NAMED:
-            listed.append(f"{len(kinds) - OPS_NAMED} more op types")
-        if own:
-            others = text.plural(passed, "other layer passes on", "other layers pass on")
-            body = Markup("{} by themselves, on exact inputs: {}.{}").format(
-                text.plural(own, "layer breaks", "layers break"), text.join(listed),
-                f" {others} only what they are given." if passed else "",
-            )  # fmt: skip
-        else:
-            body = Markup("By op type: {}.").format(text.join(listed))
-        yield Finding(icon="stop", title=f"{text.plural(rows.size, 'layer')} in all hold inf or NaN", body=body)
-
-
-def _beyond_range(data: ReportData, layers: Layers) -> Iterable[Finding]:
-    """Tell of layers whose exact values do not fit, whether or not the plan runs them low."""
-    fmt = get_format(data.plan.format)
-    largest = layers.column("range_max_abs")
-    over = largest >= fmt.overflow_threshold
-    if not fmt.is_float or not over.any():
-        return
-    saved = int((over & ~layers.low).sum())
-    ops = Counter(op for op, beyond in zip(layers.words("op"), over, strict=True) if beyond)
-    tail = f" The plan keeps {saved:,} of them out of {fmt.name}." if saved else ""
-    yield Finding(
-        icon="warn" if saved < over.sum() else "note",
-        title=f"{text.plural(int(over.sum()), 'layer')} beyond the range of {fmt.name}",
-        body=Markup("Their exact fp32 values pass {} (largest: {}), by op type: {}.{}").format(
-            text.quantity(fmt.max, 5), text.quantity(float(np.nanmax(largest)), 4),
-            text.join([f"{op} ({number:,})" for op, number in ops.most_common(OPS_NAMED)]), tail,
-        ),
-    )  # fmt: skip
-
-
-def _weights(data: ReportData) -> Iterable[Finding]:
-    """Tell of weights that the low format cannot hold."""
-    if data.weights is None:
-        return
-    total, fmt = data.weights.total, data.plan.format
-    lost = [
-        f"{text.count(number)} {word}"
-        for number, word in (
-            (total.overflow, "overflow"),
-            (total.subnormal, "go subnormal"),
-            (total.flushed, "flush to zero"),
-        )
-        if number
-    ]
-    if not lost:
-        return
-    done = (
-        "Values beyond the range were clamped, as asked." if data.weights.clamped
-        else "Nothing was clamped; the weights are stored as rounding leaves them."
-    )  # fmt: skip
-    yield Finding(
-        icon="stop" if total.overflow and not data.weights.clamped else "note",
-        title=f"Weights at the edge of {fmt}",
-        body=Markup("Of {} weight values stored in {}, {}. {}").format(
-            text.count(total.elements), fmt, text.join(lost), done
-        ),
-    )
 
 
 def _cause(layers: Layers, row: int) -> str:
@@ -282,8 +187,3 @@ def _names(values: Iterable[object]) -> Markup:
     shown = words[:OPS_NAMED]
     more = f" and {len(words) - len(shown)} more outputs" if len(words) > len(shown) else ""
     return Markup("Output {}{}").format(Markup(", ").join(shown), more)
-
-
-def _block(layer_id: str) -> str:
-    """Return the option that keeps a layer in fp32; empty for a name that no shell line can carry well."""
-    return f"--block {shlex.quote(layer_id)}" if layer_id.isprintable() and len(layer_id) <= WIDTH else ""

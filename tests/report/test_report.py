@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import gzip
 import hashlib
 import itertools
 import json
@@ -12,13 +13,16 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from importlib.resources import files
 
 import numpy as np
 import pandas as pd
 import pytest
 from plotly.offline import get_plotlyjs_version
 from report_samples import HOSTILE, MEASURED, PREDICTED, transformer
+from scene_samples import with_graph
 
+from explorer.advise import Finding, Fix
 from explorer.errors import ExportError
 from explorer.formats import Census
 from explorer.report import ModelLatency, WeightFacts, render, write_report
@@ -73,14 +77,20 @@ def column(frame, name):
 
 
 class TestStory:
-    def test_names_the_first_layer_that_is_not_finite_and_what_happens_there(self):
-        data = transformer()
-        errors = data.errors
-        first = errors[errors["overflow"] > 0].iloc[0]
-        found = findings(data, Layers.of(data))[0]
-        assert first["id"] in found.body
-        assert f"{first['overflow']:,} values overflow" in found.body
-        assert found.command == f"--block {first['id']}"
+    def test_findings_of_the_session_are_drawn_in_their_order_with_what_mends_them(self):
+        fix = Fix(label="Keep it", block=("*norm*/Pow",))
+        told = [
+            Finding(id="breaks", tone="stop", title="fp16 breaks <b>this</b>", text="At '<i>Pow</i>'.", fix=fix),
+            Finding(id="bf16", tone="note", title="bf16 would hold", text="It has the range.", evidence="7e7"),
+        ]
+        data = transformer(5, findings=told)
+        drawn = findings(data, Layers.of(data))
+        assert [each.icon for each in drawn] == ["stop", "note"]
+        assert drawn[0].command == "--block '*norm*/Pow'"
+        assert "7e7" in drawn[1].body
+        page = render(data)
+        assert "fp16 breaks &lt;b&gt;this" in page
+        assert "<i>Pow" not in page
 
     def test_a_model_with_nan_outputs_is_said_to_break_with_its_accuracy_before_and_after(self):
         data = transformer()
@@ -129,12 +139,11 @@ class TestStory:
         assert "shape of &lt;b&gt;x&lt;/b&gt; unknown" in page
         assert "second" in page
 
-    def test_weights_that_overflow_are_a_grave_finding_and_named(self):
+    def test_weights_that_overflow_are_named(self):
         harmed = WeightFacts(
             total=Census(elements=10, overflow=2, max_abs=1e5), worst={"bad.weight": Census(elements=10, overflow=2)}
         )
         data = transformer(5, broken=False, weights=harmed)
-        assert any(found.icon == "stop" and "2 overflow" in found.body for found in findings(data, Layers.of(data)))
         assert "bad.weight" in render(data)
 
 
@@ -273,6 +282,52 @@ class TestHostileNames:
         assert len(Page(page).scripts) == 3
 
 
+def unpacked(text):
+    """Returns data of the page as its scripts read them."""
+    found = json.loads(text)
+    return json.loads(gzip.decompress(base64.b64decode(found["gzip"]))) if "gzip" in found else found
+
+
+class TestGraph:
+    def test_the_page_carries_the_scene_unchanged(self):
+        data = with_graph(60)
+        assert unpacked(Page(render(data)).data["pe-scene"]) == json.loads(data.scene)
+
+    def test_its_script_is_allowed_by_hash_and_ends_where_it_should(self):
+        page = Page(render(with_graph(20)))
+        assert len(page.scripts) == 4
+        policy = next(a["content"] for _, a in page.elements if a.get("http-equiv") == "Content-Security-Policy")
+        for script in page.scripts:
+            assert base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() in policy
+
+    def test_it_stands_before_the_findings_and_the_charts(self):
+        page = render(with_graph(20))
+        assert page.index('id="pe-root"') < page.index('id="story"') < page.index('id="charts"')
+        assert page.count('href="#graph"') == 1
+
+    def test_without_a_scene_there_is_no_trace_of_it(self):
+        page = render(transformer(20))
+        assert not [word for word in ('id="pe-root"', "pe-scene", "#graph", ".pe-panel") if word in page]
+
+    def test_random_inputs_are_distrusted_there_too(self):
+        page = render(with_graph(20, random=True))
+        section = page[page.index('<section id="graph"') :]
+        assert "Random inputs" in section[: section.index("</section>")]
+
+    def test_hostile_names_stay_inside_the_data(self):
+        page = render(with_graph(60, names=HOSTILE))
+        assert Page(page).scripts == Page(render(with_graph(60))).scripts
+        assert unpacked(Page(page).data["pe-scene"])["structure"]["layers"]["id"][0] == HOSTILE[0]
+
+    def test_the_same_data_give_the_same_bytes(self):
+        assert render(with_graph(30)) == render(with_graph(30))
+
+    def test_the_third_party_licences_lie_beside_the_bundle(self):
+        text = files("explorer.scene").joinpath("static", "THIRD-PARTY.txt").read_text(encoding="utf-8")
+        assert "@dagrejs/dagre" in text
+        assert "Permission is hereby granted" in text
+
+
 class TestFile:
     def test_loads_nothing_and_runs_only_its_own_scripts(self):
         page = Page(render(transformer()))
@@ -291,7 +346,13 @@ class TestFile:
 
     def test_is_small(self):
         assert len(render(transformer(RESNET50_LAYERS)).encode()) < 1.5 * MEGABYTE
-        assert len(render(transformer(10_000)).encode()) < 6 * MEGABYTE
+        assert len(render(with_graph(RESNET50_LAYERS)).encode()) < 2 * MEGABYTE
+        assert len(render(with_graph(10_000, detailed=False)).encode()) < 5 * MEGABYTE
+
+    def test_a_chart_of_many_layers_is_packed_and_reads_back(self):
+        names = [f"layer/{number}" for number in range(6000)]
+        figure = unpacked(Page(render(transformer(6000, names=names))).data["data-errors"])
+        assert figure["data"][0]["text"][5999].startswith("layer/5999<br>")
 
     def test_charts_have_a_summary_for_those_who_do_not_see_them(self):
         page = Page(render(transformer()))

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import shutil
+import json
+import time
+from pathlib import Path
 
 import pytest
 from report_samples import HOSTILE, transformer
+from scene_samples import with_graph
+from support.chromium import chromium
 
+import explorer
 from explorer.report import write_report
 
 pytestmark = pytest.mark.browser
 
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-
 
 @pytest.fixture(scope="module")
 def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("there is no Chromium here: apt-get install chromium")
-    with sync_api.sync_playwright() as play:
-        running = play.chromium.launch(executable_path=found, args=FLAGS, env={**os.environ})
-        yield running
-        running.close()
+    yield from chromium()
 
 
 @pytest.fixture
@@ -36,7 +28,7 @@ def visit(browser, tmp_path):
     contexts, trouble = [], []
 
     def go(data, **settings):
-        path = write_report(data, tmp_path / "report.html")
+        path = data if isinstance(data, Path) else write_report(data, tmp_path / "report.html")
         context = browser.new_context(**{"viewport": {"width": 1400, "height": 900}, "offline": True, **settings})
         contexts.append(context)
         page = context.new_page()
@@ -204,3 +196,132 @@ def test_prints_all_charts_in_light_colours(visit):
     assert page.pdf(format="A4")[:4] == b"%PDF"
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     eventually(page, "[...document.querySelectorAll('.plot')].every(plot => plot.dataset.drawn === 'light')")
+
+
+# -- the graph ---------------------------------------------------------------------------------------------------------
+
+COLOURS = """canvas => {
+    const { width, height } = canvas;
+    const pixels = new Uint32Array(canvas.getContext('2d').getImageData(0, 0, width, height).data.buffer);
+    return new Set(pixels).size;
+}"""
+DRAWN = 30  # colours of a canvas with boxes, text and edges on it; a blank one has one
+
+
+def graph_drawn(page):
+    eventually(page, "document.querySelector('#pe-root .pe-graph canvas') !== null")
+    eventually(page, f"({COLOURS})(document.querySelector('#pe-root .pe-graph canvas')) > {DRAWN}")
+
+
+def show(page, row):
+    page.evaluate("row => document.dispatchEvent(new CustomEvent('show-layer', { detail: row }))", row)
+
+
+def in_layer_tab(page, words):
+    eventually(page, f"document.querySelector('#pe-root .pe-inspector').textContent.includes({json.dumps(words)})")
+
+
+def test_graph_charts_and_table_are_shown_offline(visit):
+    page = visit(with_graph(215))
+    graph_drawn(page)
+    draw_all(page)
+    assert page.locator("#layer-table .name").count() == 100
+    assert page.locator("#pe-root [role=tab]").all_inner_texts() == ["Layer"]
+
+
+def test_a_real_models_report_shows_its_graph(visit, tmp_path):
+    samples = Path(__file__).parents[2] / "sample_models"
+    x = explorer.open(samples / "lenet5_digits.onnx", inputs=samples / "lenet5_digits.npz")
+    page = visit(x.report(tmp_path / "real.html"))
+    graph_drawn(page)
+    show(page, 0)
+    in_layer_tab(page, x.model.layers[0].id)
+    eventually(page, "document.querySelector('#pe-root .pe-inspector .main-svg') !== null")  # its histogram
+
+
+def test_the_layer_of_a_chart_or_a_row_is_shown_in_the_graph(visit):
+    data = with_graph(60)
+    page = visit(data)
+    graph_drawn(page)
+    page.locator('#layer-table button[data-row="7"]').click()
+    page.get_by_text("Show in the graph").click()
+    in_layer_tab(page, data.errors["name"][7])
+    draw_all(page)
+    page.evaluate("document.getElementById('plot-errors').emit('plotly_click', {points: [{x: 20}]})")
+    in_layer_tab(page, data.errors["name"][19])
+
+
+def test_selecting_in_the_graph_scrolls_nothing(visit):
+    page = visit(with_graph(60))
+    graph_drawn(page)
+    page.locator("#graph").scroll_into_view_if_needed()
+    page.wait_for_timeout(500)
+    before = page.evaluate("scrollY")
+    page.locator("#pe-root .pe-graph canvas").first.click(position={"x": 250, "y": 200})
+    page.wait_for_timeout(300)
+    assert page.evaluate("scrollY") == before
+
+
+def test_nothing_can_be_changed_and_the_graph_says_why(visit):
+    page = visit(with_graph(60))
+    graph_drawn(page)
+    show(page, 5)
+    page.locator("#pe-root .pe-graph-list").focus()
+    page.keyboard.press("Space")
+    eventually(page, "document.querySelector('#pe-root .pe-notice').textContent.includes('This is a report')")
+
+
+def test_the_graph_fills_the_screen_and_comes_back(visit):
+    page = visit(with_graph(60))
+    graph_drawn(page)
+    page.click(".pe-full-button")
+    eventually(page, "document.querySelector('#pe-root').getBoundingClientRect().height === innerHeight")
+    assert page.is_visible("#pe-root .pe-card")
+    page.click(".pe-full-button")
+    eventually(page, "document.querySelector('#pe-root').getBoundingClientRect().height < innerHeight")
+
+
+def test_hostile_names_do_not_run_in_the_graph(visit):
+    page = visit(with_graph(60, names=HOSTILE, title=HOSTILE[1], warnings=list(HOSTILE)))
+    graph_drawn(page)
+    for row in range(len(HOSTILE)):
+        show(page, row)
+        page.wait_for_timeout(60)
+    assert page.evaluate("window.hacked") is None
+    assert page.evaluate("document.querySelectorAll('#pe-root :is(script, a, img:not(.pe-picture))').length") == 0
+
+
+def test_the_graph_of_ten_thousand_layers_opens_in_time(visit):
+    start = time.perf_counter()
+    page = visit(with_graph(10_000, detailed=False))
+    graph_drawn(page)
+    assert time.perf_counter() - start < 20  # seconds, with making the sample; about 5 on an idle machine
+    draw_all(page)
+
+
+def test_on_paper_a_picture_takes_the_place_of_the_graph(visit):
+    page = visit(with_graph(60), color_scheme="dark")
+    graph_drawn(page)
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    assert page.is_visible(".pe-picture")
+    assert not page.is_visible("#pe-root .pe-panel")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_graph_fits_a_phone(visit, scheme):
+    page = visit(with_graph(60, names=HOSTILE), viewport={"width": 400, "height": 800}, color_scheme=scheme)
+    graph_drawn(page)
+    show(page, 12)
+    page.wait_for_timeout(300)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_without_scripts_the_report_says_what_is_missing(browser, tmp_path):
+    path = write_report(with_graph(20), tmp_path / "report.html")
+    context = browser.new_context(java_script_enabled=False, offline=True)
+    page = context.new_page()
+    page.goto(path.as_uri())
+    assert "The graph needs JavaScript" in page.content()
+    assert page.locator("#story-title").is_visible()
+    context.close()

@@ -8,7 +8,22 @@
   const darkOf = read("data-dark");
   const isDark = matchMedia("(prefers-color-scheme: dark)");
   const plots = [...document.querySelectorAll(".plot")];
-  const drawn = new Map();
+  const drawn = new Set();
+  const figures = new Map();
+
+  /** Reads a chart's figure; that of a large model is packed, and unpacked once, as soon as the page is there. */
+  async function unpack(node) {
+    const found = read(`data-${node.dataset.chart}`);
+    if (found.gzip === undefined) return found;
+    const bytes = Uint8Array.from(atob(found.gzip), (letter) => letter.charCodeAt(0));
+    return new Response(new Response(bytes).body.pipeThrough(new DecompressionStream("gzip"))).json();
+  }
+  for (const node of plots) {
+    const reading = unpack(node);
+    figures.set(node, reading);
+    // Once it is there, a chart is drawn without waiting: printing waits for nothing.
+    reading.then((figure) => figures.set(node, figure)).catch((error) => { node.textContent = `The chart cannot be read: ${error}`; });
+  }
 
   /** Returns a copy of a figure with every colour that has a dark twin replaced by it. */
   function darken(value) {
@@ -35,9 +50,10 @@
   }
 
   async function draw(node, dark, width = 0) {
-    const figure = drawn.get(node) ?? read(`data-${node.dataset.chart}`);
+    const held = figures.get(node);
+    const figure = held instanceof Promise ? await held : held;
     const first = !drawn.has(node);
-    drawn.set(node, figure);
+    drawn.add(node);
     const { data, layout } = styled(figure, dark, node, width);
     const settings = {
       responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "", // nothing leaves the page
@@ -60,7 +76,7 @@
   }, { rootMargin: DRAW_AHEAD });
   plots.forEach((node) => watcher.observe(node));
 
-  isDark.addEventListener("change", () => { for (const node of drawn.keys()) draw(node, isDark.matches); });
+  isDark.addEventListener("change", () => { for (const node of drawn) draw(node, isDark.matches); });
   addEventListener("beforeprint", () => plots.forEach((node) => draw(node, false, PAPER))); // paper is light, and shows all
   addEventListener("afterprint", () => plots.forEach((node) => draw(node, isDark.matches)));
 

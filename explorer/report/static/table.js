@@ -171,9 +171,21 @@
     add("Fused with", word("fused_with", row));
     for (const column of data.columns) if (column.detail && figure(column.key, row) !== null) add(column.label[0].toUpperCase() + column.label.slice(1), show(column, row)[0]);
     add("Provenance of the errors", word("provenance", row));
+    if (byId("pe-root")) list.append(element("dt", "", "Graph"), showInGraph(row));
     box.append(list);
     line.append(box);
     return line;
+  }
+  function showInGraph(row) {
+    const cell = element("dd");
+    const button = element("button", "", "Show in the graph");
+    button.type = "button";
+    button.addEventListener("click", () => {
+      document.dispatchEvent(new CustomEvent("show-layer", { detail: row }));
+      byId("graph").scrollIntoView();
+    });
+    cell.append(button);
+    return cell;
   }
   function tableRow(row) {
     const line = element("tr", [broken.has(row) ? "broken" : "", state.shown === row ? "shown" : ""].join(" ").trim());

@@ -1,7 +1,8 @@
-"""What a report shows of an exploration, as plain data; `explorer.report` only draws it."""
+"""What a report shows of an exploration, computed where it is not known yet."""
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import platform
 from importlib import metadata
@@ -9,7 +10,10 @@ from typing import TYPE_CHECKING
 
 from explorer import __version__
 from explorer.backends.onnxruntime_cpu import DEFAULT_RUNS, cpu_name
+from explorer.export.python_code import session_code
 from explorer.report import Accuracy, ModelFacts, ModelLatency, PlanFacts, ReportData, SampleFacts, WeightFacts
+from explorer.report.layers import Layers
+from explorer.reporting.graph import graph_scene
 
 if TYPE_CHECKING:
     from explorer.convert import Conversion
@@ -52,7 +56,7 @@ def report_data(
             ),
         )
     found = exploration.accuracy()
-    return ReportData(
+    data = ReportData(
         title=model.name,
         model=ModelFacts(
             path=str(model.path or model.name),
@@ -81,12 +85,14 @@ def report_data(
         if found is None
         else Accuracy(before=found.exact, after=found.plan, samples=found.samples, provenance=found.provenance),
         weights=_weights(conversion),
+        findings=exploration.findings(clamp=clamp),
         warnings=(*exploration.warnings(), *_clamped(conversion), *conversion.notes, *cpu.notes),
         versions=_versions(),
         command=exploration.command,
-        python=_python(exploration),
+        python=_python(exploration, gpu_model=gpu_model, clamp=clamp),
         created=dt.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )
+    return dataclasses.replace(data, scene=graph_scene(exploration, data, Layers.of(data)))
 
 
 def _rules(exploration: Exploration) -> list[str]:
@@ -123,14 +129,15 @@ def _versions() -> dict[str, str]:
     return {**versions, "system": platform.platform(terse=True), "processor": cpu_name()}
 
 
-def _python(exploration: Exploration) -> str:
+def _python(exploration: Exploration, *, gpu_model: str | None, clamp: bool) -> str:
     model, samples = exploration.model, exploration.samples
-    inputs = f", inputs={samples.name!r}" if samples.origin == "user" else ""
-    lines = ["import explorer", "", f"x = explorer.open({str(model.path or 'model.onnx')!r}{inputs})"]
-    lines.append(f"x.plan = explorer.Plan.from_json('''{exploration.plan.to_json()}''')")
-    lines += [
-        "x.errors()",
-        f"x.export({model.name + '.' + exploration.plan.format + '.onnx'!r})",
-        "x.report('report.html')",
-    ]
-    return "\n".join(lines)
+    return session_code(
+        model.path or "model.onnx",
+        exploration.plan,
+        inputs=samples.name if samples.origin == "user" else None,
+        target=exploration.target,
+        gpu_model=gpu_model,
+        export=f"{model.name}.{exploration.plan.format}.onnx",
+        report="report.html",
+        clamp=clamp,
+    )

@@ -1,0 +1,156 @@
+"""The figures of one plan beside the graph: what every detector asks of a layer and its neighbours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from explorer.formats import get_format
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import pandas as pd
+
+    from explorer.convert import Decisions
+    from explorer.formats import Format
+    from explorer.model import Layer, Model
+
+__all__ = ["POOR_DB", "Evidence"]
+
+POOR_DB: Final = 20.0  # dB: an error of a tenth of the signal, 10 ** (-20 / 20)
+_FEW: Final = 64  # elements of a weight that is a constant of the computation, not something learned
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One row a layer, in execution order.
+
+    Attributes:
+        model: the model.
+        decisions: of the plan.
+        errors: ``Exploration.errors()``.
+        ranges: ``Exploration.ranges()``.
+        output_error: ``Exploration.output_error()``.
+    """
+
+    model: Model
+    decisions: Decisions
+    errors: pd.DataFrame
+    ranges: pd.DataFrame
+    output_error: pd.DataFrame
+
+    @property
+    def format(self) -> Format:
+        """The low format of the plan."""
+        return get_format(self.decisions.plan.format)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers."""
+        return self.model.layers
+
+    def column(self, name: str, table: str = "errors") -> npt.NDArray[np.float64]:
+        """Return a column of figures, NaN where a layer has none."""
+        frame: pd.DataFrame = getattr(self, table)
+        return np.asarray(frame[name].to_numpy(dtype=np.float64, na_value=np.nan))
+
+    @cached_property
+    def low(self) -> npt.NDArray[np.bool_]:
+        """Whether the layer runs low."""
+        wanted = self.decisions.plan.format
+        return np.array([self.decisions[layer.id].format == wanted for layer in self.layers], dtype=bool)
+
+    @cached_property
+    def overflow(self) -> npt.NDArray[np.float64]:
+        """How many exact values leave the range."""
+        return np.nan_to_num(self.column("overflow"))
+
+    @cached_property
+    def flushed(self) -> npt.NDArray[np.float64]:
+        """How many exact values become zero."""
+        return np.nan_to_num(self.column("flushed"))
+
+    @cached_property
+    def max_abs(self) -> npt.NDArray[np.float64]:
+        """Largest exact magnitude."""
+        return self.column("max_abs", "ranges")
+
+    @cached_property
+    def local_broken(self) -> npt.NDArray[np.bool_]:
+        """Whether a layer makes inf or NaN of exact inputs when it runs low."""
+        sqnr, nan = self.column("local_sqnr_db"), np.nan_to_num(self.column("nan"))
+        return np.asarray(np.isneginf(sqnr) | np.isposinf(self.column("local_max_abs")) | (nan > 0), dtype=bool)
+
+    @cached_property
+    def local_bad(self) -> npt.NDArray[np.bool_]:
+        """Whether a layer that runs low loses most of its result on exact inputs."""
+        return np.asarray(self.local_broken | (self.column("local_sqnr_db") < POOR_DB), dtype=bool)
+
+    @cached_property
+    def broken(self) -> npt.NDArray[np.bool_]:
+        """Whether a layer's result holds inf or NaN under the plan, and the exact one does not."""
+        sqnr, local = self.column("acc_sqnr_db"), self.column("local_sqnr_db")
+        lost = np.isneginf(sqnr) | np.isposinf(self.column("acc_max_abs"))
+        return np.asarray(lost | (np.isnan(sqnr) & (~np.isnan(local) | self.local_broken)), dtype=bool)
+
+    @cached_property
+    def bad(self) -> npt.NDArray[np.bool_]:
+        """Whether a layer's result is broken under the plan, or loses most of its signal."""
+        return np.asarray(self.broken | (self.column("acc_sqnr_db") < POOR_DB), dtype=bool)
+
+    @cached_property
+    def maker(self) -> Mapping[str, int]:
+        """Row of the layer that makes a value."""
+        return {name: row for row, layer in enumerate(self.layers) for name in layer.outputs if name}
+
+    @cached_property
+    def producers(self) -> list[list[int]]:
+        """Rows of the layers whose results a layer reads."""
+        return [
+            list(dict.fromkeys(self.maker[name] for name in layer.inputs if name in self.maker))
+            for layer in self.layers
+        ]
+
+    @cached_property
+    def consumers(self) -> list[list[int]]:
+        """Rows of the layers that read a layer's results."""
+        found: list[list[int]] = [[] for _ in self.layers]
+        for row, sources in enumerate(self.producers):
+            for source in sources:
+                found[source].append(row)
+        return found
+
+    @cached_property
+    def feeds_output(self) -> npt.NDArray[np.bool_]:
+        """Whether a layer makes an output of the model."""
+        outputs = {spec.name for spec in self.model.outputs}
+        return np.array([bool(outputs & set(layer.outputs)) for layer in self.layers], dtype=bool)
+
+    @cached_property
+    def broken_outputs(self) -> list[str]:
+        """Names of outputs that hold inf or NaN under the plan."""
+        table = self.output_error
+        counts = table[["overflow", "nan"]].fillna(0).to_numpy(dtype=np.float64)
+        sqnr = table["sqnr_db"].to_numpy(dtype=np.float64, na_value=np.nan)
+        lost = (counts > 0).any(axis=1) | np.isneginf(sqnr)
+        return [str(name) for name, bad in zip(table["output"], lost, strict=True) if bad]
+
+    def constants(self, row: int) -> list[float]:
+        """Return the small constants that a layer reads: an epsilon, an exponent, a mask."""
+        return [value for name in self.layers[row].inputs for value in self._constant(name)]
+
+    def _constant(self, name: str) -> list[float]:
+        weight = self.model.weights.get(name)
+        if weight is None or weight.dtype != "float32" or weight.elements > _FEW:
+            return []
+        tensor = self.model.ir.graph.initializers[name].const_value
+        return [] if tensor is None else [float(value) for value in tensor.numpy().reshape(-1)]
+
+    def ids(self, rows: Iterable[int]) -> tuple[str, ...]:
+        """Return the ids of some rows, in execution order."""
+        return tuple(self.layers[row].id for row in sorted(rows))

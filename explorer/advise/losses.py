@@ -1,0 +1,164 @@
+"""What a plan loses without breaking: weights, digits of small values, long sums; and the format that would hold."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from explorer.advise.breaks import keep
+from explorer.advise.evidence import POOR_DB
+from explorer.advise.finding import Finding, Fix
+from explorer.advise.words import names, plural, quantity, share
+from explorer.formats import get_format
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from explorer.advise.causes import Cause
+    from explorer.advise.evidence import Evidence
+    from explorer.formats import Census
+
+__all__ = ["beyond_and_kept", "digits", "long_sums", "other_format", "weights_lost"]
+
+_SUMS: Final = frozenset(("ReduceMean", "ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare", "CumSum"))
+_LITTLE: Final = 0.05  # share of values below the normal range that is worth a word
+
+
+def weights_lost(ev: Evidence, total: Census | None, *, clamped: bool) -> Iterator[Finding]:
+    """Tell of weights that the low format cannot hold."""
+    if total is None:
+        return
+    counts = ((total.overflow, "overflow"), (total.subnormal, "go subnormal"), (total.flushed, "flush to zero"))
+    lost = [f"{number:,} {word}" for number, word in counts if number]
+    if not lost:
+        return
+    low, grave = ev.format.name, bool(total.overflow) and not clamped
+    done = (
+        "Values beyond the range were clamped, as asked."
+        if clamped
+        else "Nothing is clamped; weights are stored as rounding leaves them."
+    )
+    yield Finding(
+        id="weights", tone="stop" if grave else "note", title=f"Weights at the edge of {low}",
+        text=f"Some weights do not fit {low}: those above {quantity(ev.format.max)} become infinite, those below "
+        f"{ev.format.min_normal:.1e} keep fewer digits, the smallest become zero. {done}",
+        evidence=f"Of {total.elements:,} weight values stored in {low}, {', '.join(lost)}; the largest is "
+        f"{quantity(total.max_abs)}. Counted on the weights themselves.",
+    )  # fmt: skip
+
+
+def digits(ev: Evidence) -> Iterator[Finding]:
+    """Tell of low layers that lose most of their result although nothing overflows."""
+    elements = np.maximum(np.nan_to_num(ev.column("elements")), 1)
+    small = (np.nan_to_num(ev.column("subnormal")) + ev.flushed) / elements
+    sqnr = ev.column("local_sqnr_db")
+    calm = ev.low & ~ev.local_broken & (ev.overflow == 0)
+    poor = calm & (sqnr < POOR_DB) & (small > 0)
+    if poor.any():
+        rows = np.flatnonzero(poor).tolist()
+        worst = min(rows, key=lambda row: sqnr[row])
+        yield Finding(
+            id="vanish", tone="warn", title=f"Small values vanish in {plural(len(rows), 'layer')}",
+            text=f"Values below {ev.format.min_normal:.1e} keep fewer digits in {ev.format.name}, and those below "
+            f"{ev.format.flush_threshold:.1e} become zero. These layers lose most of their result that way.",
+            evidence=f"Worst: {names([ev.layers[worst].id])}, local SQNR {sqnr[worst]:.1f} dB, "
+            f"{share(float(small[worst]), 1)} of its values below the normal range (emulated).",
+            layers=ev.ids(rows), fix=keep(ev, rows),
+        )  # fmt: skip
+    many = calm & ~poor & (small > _LITTLE) & (sqnr >= POOR_DB)
+    if many.any():
+        rows = np.flatnonzero(many).tolist()
+        worst = max(rows, key=lambda row: small[row])
+        yield Finding(
+            id="subnormal", tone="note", title=f"Many small values in {plural(len(rows), 'layer')}",
+            text=f"A good part of their values lies below the normal range of {ev.format.name} and keeps fewer digits, "
+            "or becomes zero. They are small beside the rest, so little is lost; hardware without subnormals would "
+            "lose them all.",
+            evidence=f"Most: {names([ev.layers[worst].id])}, {share(float(small[worst]), 1)} of its values, local SQNR "
+            f"{sqnr[worst]:.1f} dB (emulated).",
+            layers=ev.ids(rows),
+        )  # fmt: skip
+
+
+def long_sums(ev: Evidence) -> Iterator[Finding]:
+    """Tell of low reductions so long that a sum kept in the low format stops growing."""
+    limit = 2 ** (ev.format.mantissa_bits + 1)
+    long = {
+        row: count
+        for row in np.flatnonzero(ev.low).tolist()
+        if ev.layers[row].op in _SUMS and (count := _terms(ev, row)) >= limit
+    }
+    if not long:
+        return
+    worst = max(long, key=lambda row: long[row])
+    yield Finding(
+        id="long-sums", tone="note", title=f"{plural(len(long), 'long sum')} in {ev.format.name}",
+        text=f"A running sum in {ev.format.name} holds {ev.format.mantissa_bits + 1} bits: after {limit:,} terms of "
+        "one size the next is too small to change it. The emulation sums in fp32, as tensor cores do; a kernel that "
+        f"sums in {ev.format.name} itself would lose more than is shown here.",
+        evidence=f"Longest: {names([ev.layers[worst].id])} over {long[worst]:,} terms (from shapes).",
+        layers=ev.ids(long), fix=keep(ev, long),
+    )  # fmt: skip
+
+
+def _terms(ev: Evidence, row: int) -> int:
+    """Return how many terms a layer sums for one result; 0 where shapes do not tell."""
+    layer, types = ev.layers[row], ev.decisions.typing.types
+    before, after = (types.get(name) for name in (layer.inputs[0], layer.outputs[0]))
+    if before is None or after is None or before.shape is None or after.shape is None:
+        return 0
+    if layer.op == "CumSum":
+        return max((dim for dim in before.shape if isinstance(dim, int)), default=0)
+    left = list(after.shape)
+    summed = []
+    for dim in before.shape:
+        if dim in left:
+            left.remove(dim)
+        else:
+            summed.append(dim)
+    return prod(dim for dim in summed if isinstance(dim, int)) if summed else 0
+
+
+def other_format(ev: Evidence, causes: Sequence[Cause]) -> Iterator[Finding]:
+    """Tell that bf16 would hold what overflows, or vanishes, in fp16."""
+    other = get_format("bf16")
+    harmful = [cause for cause in causes if cause.harmful]
+    if ev.format.name != "fp16" or not harmful:
+        return
+    held = [cause for cause in harmful if _largest(ev, cause) < other.overflow_threshold]
+    if not held:
+        return
+    every = len(held) == len(harmful)
+    bits = f"{other.mantissa_bits + 1} bits of precision instead of {ev.format.mantissa_bits + 1}"
+    yield Finding(
+        id="bf16", tone="note", title=f"bf16 would hold {'these' if every else 'some of these'} values",
+        text=f"bf16 has the range of fp32 (up to {quantity(other.max)}) with {bits}: "
+        f"{'nothing here' if every else 'not all of this'} would break there, at about eight times the rounding error, "
+        "and the hardware must have it (NVIDIA: Ampere and later).",
+        evidence=f"Largest exact value where {ev.format.name} breaks: "
+        f"{quantity(max(_largest(ev, cause) for cause in harmful))}. The errors in bf16 are not measured yet.",
+        layers=ev.ids({row for cause in held for row in cause.rows}),
+        fix=Fix(label="Change the plan to bf16, nothing blocked", format="bf16") if every else None,
+    )  # fmt: skip
+
+
+def _largest(ev: Evidence, cause: Cause) -> float:
+    constants = [abs(value) for row in cause.rows for value in ev.constants(row) if np.isfinite(value)]
+    return max([float(np.nan_to_num(ev.max_abs[row])) for row in cause.rows] + constants)
+
+
+def beyond_and_kept(ev: Evidence) -> Iterator[Finding]:
+    """Tell of layers beyond the range that the plan keeps out of the low format."""
+    kept = np.flatnonzero((ev.overflow > 0) & ~ev.low).tolist()
+    if not kept:
+        return
+    worst = max(kept, key=lambda row: np.nan_to_num(ev.max_abs[row]))
+    yield Finding(
+        id="kept", tone="good", title=f"{plural(len(kept), 'layer')} beyond the range, kept in fp32",
+        text=f"Their exact values do not fit {ev.format.name}, and the plan keeps them out of it.",
+        evidence=f"Largest: {names([ev.layers[worst].id])} reaches {quantity(float(ev.max_abs[worst]))}; "
+        f"{ev.format.name} ends at {quantity(ev.format.max)}.",
+        layers=ev.ids(kept),
+    )  # fmt: skip

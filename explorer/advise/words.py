@@ -1,0 +1,80 @@
+"""How findings write names and figures: plain text, one line, short however long or hostile a name is."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["join", "named", "names", "plural", "quantity", "share"]
+
+WIDTH: Final = 60  # characters of a name in a sentence
+NAMED: Final = 3  # names that a sentence spells out
+
+
+def named(name: str) -> str:
+    """Return a name on one line, in quotes, its middle left out where it is long.
+
+    >>> named("a" + chr(10) + "b")
+    "'a?b'"
+    """
+    cut = f"{name[: WIDTH // 2]}\N{HORIZONTAL ELLIPSIS}{name[-WIDTH // 2 :]}" if len(name) > WIDTH else name
+    shown = "".join("?" if unicodedata.category(each) in ("Cc", "Cf", "Cs", "Zl", "Zp") else each for each in cut)
+    return f"'{shown}'"
+
+
+def names(listed: Sequence[str]) -> str:
+    """Return some names in words, the rest counted.
+
+    >>> names(["a", "b", "c", "d", "e"])
+    "'a', 'b', 'c' and 2 more"
+    """
+    shown = [named(name) for name in listed[:NAMED]]
+    more = len(listed) - len(shown)
+    return join([*shown, f"{more} more"] if more else shown)
+
+
+def join(words: Sequence[str]) -> str:
+    """Return a list in words."""
+    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)
+
+
+def plural(number: int, noun: str, many: str = "") -> str:
+    """Return a number with its noun.
+
+    >>> plural(2200, "layer"), plural(1, "layer")
+    ('2,200 layers', '1 layer')
+    """
+    return f"{number:,} {noun if number == 1 else many or noun + 's'}"
+
+
+def quantity(value: float) -> str:
+    """Return a figure with three significant digits.
+
+    >>> quantity(65504.0), quantity(3.4028e38), quantity(1e-12), quantity(float("nan"))
+    ('65,504', '3.4e+38', '1e-12', 'NaN')
+    """
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "infinity" if value > 0 else "-infinity"
+    if value == int(value) and abs(value) < 1e6:
+        return f"{int(value):,}"
+    return f"{value:,.3g}" if abs(value) < 1e3 else f"{value:,.0f}" if abs(value) < 1e6 else f"{value:.3g}"
+
+
+def share(part: float, whole: float) -> str:
+    """Return a share in percent; never 0 or 100 % when it is not.
+
+    >>> share(1, 3), share(1, 10**6), share(999999, 10**6), share(0, 0)
+    ('33 %', 'less than 0.1 %', 'more than 99.9 %', 'an unknown share')
+    """
+    if not whole:
+        return "an unknown share"
+    percent = 100 * part / whole
+    if 0 < percent < 0.1:
+        return "less than 0.1 %"
+    return "more than 99.9 %" if 99.9 < percent < 100 else f"{percent:.2g} %" if percent < 99.5 else f"{percent:.4g} %"

@@ -1,0 +1,226 @@
+"""The graph of a report: its scene, with the state that the panel shows where nothing can be changed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from explorer.plan import NO_FORMAT, PRESETS
+from explorer.probe.values import Bands
+from explorer.report.tiles import tiles
+from explorer.scene import figures, num, read_only_scene
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from explorer.convert import Decisions
+    from explorer.measure import Histogram
+    from explorer.model import Layer
+    from explorer.report import ReportData
+    from explorer.report.layers import Layers
+    from explorer.session import Exploration
+
+__all__ = ["graph_scene"]
+
+Json = dict[str, Any]
+
+_MOST_HISTOGRAMS: Final = 2000  # layers; beyond it histograms would outweigh the rest of the page, and take a long run
+_FIGURES: Final = {"output-error": "output_error", "accuracy": "metric", "share": "low_share", "casts": "casts"}
+
+
+def graph_scene(exploration: Exploration, data: ReportData, layers: Layers) -> bytes:
+    """Return the scene of the graph as a report carries it.
+
+    Args:
+        exploration: with its plan.
+        data: what else the report shows; the graph shows the same figures.
+        layers: its tables, joined.
+    """
+    model, decisions = exploration.model, exploration.decisions()
+    frame = figures(
+        model,
+        decisions,
+        errors=data.errors,
+        ranges=data.ranges,
+        latency=data.latency,
+        first_nonfinite=exploration.first_nonfinite(),
+        errors_revision=0,
+    )
+    found = exploration.histograms() if len(model.layers) <= _MOST_HISTOGRAMS else {}
+    return read_only_scene(
+        model,
+        _state(exploration, data, layers),
+        frame,
+        low_format=exploration.plan.format,
+        shapes=exploration.samples.shapes,
+        values=_values(exploration, found),
+    )
+
+
+def _values(exploration: Exploration, found: Mapping[str, Histogram]) -> dict[int, Json]:
+    """Return `LayerValues` of js/src/protocol.ts by layer: the exact values alone."""
+    low = exploration.plan.format
+    bands = Bands.of(low)
+    made = {}
+    for number, layer in enumerate(exploration.model.layers):
+        histogram = found.get(layer.id)
+        if histogram is None:
+            continue
+        made[number] = {
+            "layer": number,
+            "revision": 0,
+            "output": layer.outputs[0],
+            "outputs": [layer.outputs[0]],
+            "format": low,
+            "histogram": {
+                "first": histogram.first,
+                "exact": list(histogram.counts),
+                "plan": None,
+                "exact_zeros": histogram.zeros,
+                "plan_zeros": None,
+                "exact_nonfinite": histogram.nonfinite,
+                "plan_nonfinite": None,
+            },
+            "bands": {"overflow": bands.overflow, "normal": bands.normal, "subnormal": bands.subnormal},
+            "scatter": None,
+            "provenance": exploration.range_provenance,
+            "note": "",
+        }
+    return made
+
+
+def _state(exploration: Exploration, data: ReportData, layers: Layers) -> Json:
+    """Return `PanelState` of js/src/protocol.ts: what can be chosen in a notebook is empty here."""
+    plan, target = exploration.plan, exploration.target or ""
+    preset = plan.preset_name
+    return {
+        "revision": 0,
+        "format": plan.format,
+        "formats": [{"name": plan.format, "label": plan.format}],
+        "preset": preset,
+        "presets": [{"name": name, "label": name} for name in PRESETS],
+        "keep_io": plan.keep_io,
+        "plan": {
+            "rules": [{"kind": rule.kind, "pattern": rule.pattern, "format": rule.format} for rule in plan.rules],
+            "layers": dict(plan.overrides),
+            "text": str(plan),
+        },
+        "target": target,
+        "targets": [{"name": target, "label": target or "ONNX alone", "ready": True, "missing": "", "kernels": ""}],
+        "gpu": "",
+        "gpus": [],
+        "run": {"state": "idle", "stage": "", "done": 0, "total": 0, "seconds": None, "error": None},
+        "undo": 0,
+        "redo": 0,
+        "ops": _ops(exploration.decisions()),
+        "headline": _headline(data, layers),
+        "outputs": _outputs(data),
+        "tried": _tried(exploration),
+        "findings": _findings(exploration, data),
+        "warnings": list(data.warnings),
+        "samples": data.samples.description,
+        "random": data.samples.random,
+        "calls": [],
+        "code": data.python,
+        "created": data.created,
+    }
+
+
+def _ops(decisions: Decisions) -> list[Json]:
+    """Return the op types with float tensors, most frequent first."""
+    count: Counter[str] = Counter()
+    low: Counter[str] = Counter()
+    example: dict[str, Layer] = {}
+    for layer in decisions.typing.model.layers:
+        found = decisions[layer.id].format
+        if found != NO_FORMAT:
+            count[layer.qualified_op] += 1
+            low[layer.qualified_op] += found == decisions.plan.format
+            example.setdefault(layer.qualified_op, layer)
+    rules = [(rule.matcher(), rule.format == "fp32") for rule in decisions.plan.rules if rule.kind == "op"]
+    return [
+        {
+            "op": op,
+            "count": number,
+            "low": low[op],
+            "blocked": next((blocks for matches, blocks in reversed(rules) if matches(example[op])), False),
+        }
+        for op, number in count.most_common()
+    ]
+
+
+def _headline(data: ReportData, layers: Layers) -> Json:
+    """Return the figures of the report's tiles: the same words in both places."""
+    known: Json = dict.fromkeys((*_FIGURES.values(), "latency"))
+    for tile in tiles(data, layers):
+        key = _FIGURES.get(tile.key, tile.key)
+        if known.get(key) is not None:
+            continue  # the first device is the most telling
+        words = f"{tile.before} → {tile.value}" if tile.before else tile.value
+        source = tile.provenance or tile.detail
+        if key == "latency" and not tile.before:  # no figure of the plan: it must not pass for one
+            words, source = f"{words} in fp32", f"{source}; {tile.detail}"
+        known[key] = {"value": None, "text": words, "provenance": source}
+    known["output_error"]["value"] = num(_worst_db(data))
+    return known
+
+
+def _worst_db(data: ReportData) -> float | None:
+    ratios = data.output_error["sqnr_db"].to_numpy(np.float64, na_value=np.nan)
+    if ratios.size == 0:
+        return None
+    return float("-inf") if np.isnan(ratios).any() else float(ratios.min())
+
+
+def _findings(exploration: Exploration, data: ReportData) -> list[Json]:
+    """Return `FindingState` of js/src/protocol.ts: what helps is told, and cannot be applied here."""
+    number = {layer.id: index for index, layer in enumerate(exploration.model.layers)}
+    return [
+        {
+            "id": each.id,
+            "tone": each.tone,
+            "title": each.title,
+            "text": each.text,
+            "evidence": each.evidence,
+            "layers": [number[layer_id] for layer_id in each.layers],
+            "fix": each.fix.label if each.fix else "",
+            "code": each.fix.code if each.fix else "",
+        }
+        for each in data.findings
+    ]
+
+
+def _outputs(data: ReportData) -> list[Json]:
+    rows: Any = data.output_error.itertuples()
+    return [
+        {
+            "name": row.output,
+            "sqnr_db": num(row.sqnr_db),
+            "rel_l2": num(row.rel_l2),
+            "max_abs": num(row.max_abs),
+            "overflow": int(row.overflow),
+            "nan": int(row.nan),
+        }
+        for row in rows
+    ]
+
+
+def _tried(exploration: Exploration) -> list[Json]:
+    here = (exploration.plan, exploration.target)
+    return [
+        {
+            "index": index,
+            "label": each.label,
+            "sqnr_db": num(each.sqnr_db),
+            "metric": num(each.accuracy),
+            "latency_us": num(each.latency_us),
+            "low_share": each.low_share,
+            "casts": None,
+            "error_provenance": each.error_provenance,
+            "latency_provenance": each.latency_provenance,
+            "current": (each.plan, each.target) == here,
+        }
+        for index, each in enumerate(exploration.tried)
+    ]

@@ -1,0 +1,15 @@
+"""Results of plans: each is computed once, whoever asks, from whatever thread."""
+
+from explorer.results.accuracy import Accuracy, accuracy_of
+from explorer.results.results import PlanErrors, Results, provenance_of
+from explorer.results.tried import TriedPlan, label_of
+
+__all__ = [
+    "Accuracy",
+    "PlanErrors",
+    "Results",
+    "TriedPlan",
+    "accuracy_of",
+    "label_of",
+    "provenance_of",
+]

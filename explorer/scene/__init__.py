@@ -1,0 +1,24 @@
+"""What a view shows of a model, as plain data in the form of js/src/protocol.ts; nothing here draws."""
+
+from explorer.scene.casts import cast_count, edge_casts
+from explorer.scene.details import layer_details
+from explorer.scene.figures import NEVER, figures
+from explorer.scene.frame import decode_frame, encode_frame
+from explorer.scene.numbers import Num, num
+from explorer.scene.page import read_only_scene
+from explorer.scene.structure import encode, structure
+
+__all__ = [
+    "NEVER",
+    "Num",
+    "cast_count",
+    "decode_frame",
+    "edge_casts",
+    "encode",
+    "encode_frame",
+    "figures",
+    "layer_details",
+    "num",
+    "read_only_scene",
+    "structure",
+]

@@ -1,0 +1,152 @@
+"""Columns by layer that change with plan and runs (type Figures of js/src/protocol.ts), as one binary frame."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from explorer.plan import NO_FORMAT
+from explorer.scene.casts import edge_casts
+from explorer.scene.frame import encode_frame
+from explorer.scene.wiring import wiring
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pandas as pd
+
+    from explorer.convert import Decisions
+    from explorer.model import Model
+
+__all__ = ["NEVER", "figures"]
+
+NEVER = -1  # revision of errors that were never measured
+_FP32 = "fp32"
+_ERRORS = ("local_sqnr_db", "local_rel_l2", "local_max_abs", "acc_sqnr_db", "acc_rel_l2", "acc_max_abs")
+_COUNTS = ("overflow", "subnormal", "flushed", "elements")
+_MOST_REASONS = 1 << 16  # what the column's uint16 can tell apart
+_INCOMPARABLE = "not compared"  # in the note of an error whose layer changed its shape under the plan
+
+
+def figures(
+    model: Model,
+    decisions: Decisions,
+    *,
+    errors: pd.DataFrame | None = None,
+    ranges: pd.DataFrame | None = None,
+    latency: pd.DataFrame | None = None,
+    first_nonfinite: str | None = None,
+    sensitivity_db: npt.ArrayLike | None = None,
+    revision: int = 0,
+    errors_revision: int = NEVER,
+) -> bytes:
+    """Return the frame of figures; what was not measured is NaN.
+
+    Args:
+        model: the model.
+        decisions: what becomes of its layers; of ``revision``.
+        errors: what ``Exploration.errors()`` gave, for the plan of ``errors_revision``; without the ``acc_*`` columns
+            where no plan was run yet.
+        ranges: what ``Exploration.ranges()`` gave.
+        latency: what ``Exploration.latency(...)`` gave, for the format of the plan.
+        first_nonfinite: what ``Exploration.first_nonfinite()`` gave.
+        sensitivity_db: SQNR of the worst output when only that layer runs low, by layer.
+        revision: number of the plan.
+        errors_revision: number of the plan that ``errors`` belong to.
+    """
+    count = len(model.layers)
+    formats = [NO_FORMAT, _FP32, decisions.plan.format]
+    reasons: dict[str, int] = {}
+    number = {name: index for index, name in enumerate(formats)}
+    rows = list(decisions)
+    last = _MOST_REASONS - 1
+    reason = [min(reasons.setdefault(row.reason, len(reasons)), last) for row in rows]
+    typing = decisions.typing.layers
+    columns: dict[str, npt.NDArray[Any]] = {
+        "format": np.array([number[row.format] for row in rows], np.uint8),
+        "asked": np.array([number[row.asked] for row in rows], np.uint8),
+        "blacklisted": _blacklisted(model, decisions),
+        "switchable": np.array([typing[row.layer_id].switchable for row in rows], np.uint8),
+        "reason": np.array(reason, np.uint16),
+        **_errors(count, errors),
+        **_ranges(count, errors, ranges),
+        "sensitivity_db": np.asarray(() if sensitivity_db is None else sensitivity_db, np.float32),
+        **_latency(count, decisions, latency),
+        "cast": edge_casts(decisions),
+    }
+    facts = {
+        "revision": revision,
+        "errorsRevision": NEVER if errors is None else errors_revision,
+        "formats": formats,
+        "reasons": _listed(reasons),
+        "errorProvenance": _provenance(errors),
+        "rangeProvenance": _provenance(ranges),
+        "latencyProvenance": _provenance(latency),
+        "firstNonfinite": -1 if first_nonfinite is None else wiring(model).numbers[first_nonfinite],
+    }
+    return encode_frame(facts, columns)
+
+
+def _listed(reasons: dict[str, int]) -> list[str]:
+    listed = list(reasons)
+    if len(listed) > _MOST_REASONS:
+        listed[_MOST_REASONS - 1 :] = ["one of the reasons that x.decisions() lists: there are too many to show"]
+    return listed
+
+
+def _blacklisted(model: Model, decisions: Decisions) -> npt.NDArray[np.uint8]:
+    """Return by layer whether a rule or an override asks for fp32; the plan's base does not count."""
+    plan = decisions.plan
+    if plan.base != _FP32:
+        return np.array([row.asked == _FP32 for row in decisions], np.uint8)
+    wishes = plan.wishes(model).values()
+    return np.array([wish.format == _FP32 and wish.by != "default" for wish in wishes], np.uint8)
+
+
+def _column(count: int, table: pd.DataFrame | None, name: str, dtype: type = np.float32) -> npt.NDArray[Any]:
+    if table is None or name not in table:
+        return np.full(count, np.nan, dtype)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite
+        return table[name].to_numpy(np.float64).astype(dtype)
+
+
+def _errors(count: int, errors: pd.DataFrame | None) -> dict[str, npt.NDArray[Any]]:
+    """Return the error columns; an SQNR is -inf where the low version holds infinities or NaN."""
+    columns = {name: _column(count, errors, name) for name in _ERRORS}
+    columns["nan"] = _column(count, errors, "nan", np.float64)
+    if errors is not None:
+        measured = _measured(errors)
+        compared = measured & ~errors["note"].str.contains(_INCOMPARABLE, regex=False).to_numpy(np.bool_)
+        local, accumulated = columns["local_sqnr_db"], columns["acc_sqnr_db"]
+        local[np.isnan(local) & (columns["nan"] > 0)] = -np.inf
+        if "acc_sqnr_db" in errors:
+            accumulated[np.isnan(accumulated) & compared] = -np.inf
+        columns["nan"][~measured] = np.nan
+    return columns
+
+
+def _ranges(count: int, errors: pd.DataFrame | None, ranges: pd.DataFrame | None) -> dict[str, npt.NDArray[Any]]:
+    """Return what the exact values are like; both tables hold the counts."""
+    counted = errors if ranges is None else ranges
+    columns = {name: _column(count, ranges, name) for name in ("max_abs", "rms")}
+    columns |= {name: _column(count, counted, name, np.float64) for name in _COUNTS}
+    if counted is not None:
+        for name in _COUNTS:
+            columns[name][~_measured(counted)] = np.nan
+    return columns
+
+
+def _latency(count: int, decisions: Decisions, latency: pd.DataFrame | None) -> dict[str, npt.NDArray[Any]]:
+    """Return the time of each layer in fp32, and under the plan: NaN for a low layer whose low time is not known."""
+    high, low = _column(count, latency, "fp32_us"), _column(count, latency, f"{decisions.plan.format}_us")
+    runs_low = np.array([row.layer_id in decisions.low_layers for row in decisions], np.bool_)
+    return {"fp32_us": high, "plan_us": np.where(runs_low, low, high)}
+
+
+def _measured(table: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    return (table["provenance"] != "").to_numpy(np.bool_)
+
+
+def _provenance(table: pd.DataFrame | None) -> str:
+    """Return how the numbers of a table came to be; it stands at each row that has some."""
+    return "" if table is None else next((str(each) for each in table["provenance"].unique() if each), "")

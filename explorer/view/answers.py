@@ -1,0 +1,135 @@
+"""What other rooms tell, in the form that js/src/protocol.ts wants."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from explorer.export.blacklists import TOOLS, blacklist_text
+from explorer.export.python_code import session_code
+from explorer.scene import encode, layer_details, structure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from explorer.advise import Finding
+    from explorer.session import Exploration
+
+__all__ = [
+    "blacklist_call",
+    "blacklist_json",
+    "finding_json",
+    "layer_json",
+    "python_code",
+    "structure_json",
+    "tools_json",
+    "values_json",
+]
+
+Json = dict[str, Any]
+
+
+def structure_json(x: Exploration) -> bytes:
+    """Return the model as drawn, as UTF-8 JSON."""
+    return encode(structure(x.model, x.samples.shapes))
+
+
+def layer_json(x: Exploration, layer: int) -> Json:
+    """Return `LayerDetails` of js/src/protocol.ts."""
+    return layer_details(x.model, x.model.layers[layer].id, x.plan.format, x.samples.shapes)
+
+
+def values_json(x: Exploration, layer: int, output: int, revision: int) -> tuple[Json, list[bytes]]:
+    """Return `LayerValues` of js/src/protocol.ts, and the buffers that it points into."""
+    found = x.values(x.model.layers[layer].id, output)
+    first, exact, plan = found.axis
+    message: Json = {
+        "layer": layer,
+        "revision": revision,
+        "output": found.output,
+        "outputs": list(found.outputs),
+        "format": found.format,
+        "histogram": {
+            "first": first,
+            "exact": list(exact),
+            "plan": list(plan),
+            "exact_zeros": found.exact.zeros,
+            "plan_zeros": found.plan.zeros,
+            "exact_nonfinite": found.exact.nonfinite,
+            "plan_nonfinite": found.plan.nonfinite,
+        },
+        "bands": {
+            "overflow": found.bands.overflow,
+            "normal": found.bands.normal,
+            "subnormal": found.bands.subnormal,
+        },
+        "scatter": None,
+        "provenance": found.provenance,
+        "note": found.note,
+    }
+    if found.scatter is None:
+        return message, []
+    pairs = [np.ascontiguousarray(each, "<f4").tobytes() for each in (found.scatter.exact, found.scatter.plan)]
+    message["scatter"] = {
+        "exact": {"$buffer": 0, "dtype": "f4"},
+        "plan": {"$buffer": 1, "dtype": "f4"},
+        "total": found.scatter.total,
+    }
+    return message, pairs
+
+
+def python_code(x: Exploration) -> str:
+    """Return Python that makes the state of an exploration again, in a session of its own."""
+    missing = []
+    if x.model.path is None:
+        missing.append("# The model was in memory: save it as model.onnx, with onnx.save(...).")
+    in_memory = x.samples.origin == "user" and not Path(x.samples.name).is_file()
+    if in_memory:
+        missing.append("# The inputs were in memory: save them as inputs.npz, with numpy.savez(...).")
+    inputs = None if x.samples.origin == "random" else "inputs.npz" if in_memory else x.samples.name
+    code = session_code(x.model.path or "model.onnx", x.plan, inputs=inputs, target=x.target)
+    return "\n".join([*missing, code])
+
+
+def finding_json(found: Finding, numbers: Mapping[str, int]) -> Json:
+    """Return `FindingState` of js/src/protocol.ts.
+
+    Args:
+        found: the finding.
+        numbers: of the layers, by id.
+    """
+    return {
+        "id": found.id,
+        "tone": found.tone,
+        "title": found.title,
+        "text": found.text,
+        "evidence": found.evidence,
+        "layers": [numbers[layer] for layer in found.layers],
+        "fix": found.fix.label if found.fix else "",
+        "code": found.fix.code if found.fix else "",
+    }
+
+
+# -- other tools -------------------------------------------------------------------------------------------------------
+
+
+def tools_json() -> list[Json]:
+    """Return the tools whose syntax a blacklist can be written in."""
+    return [{"name": name, "label": label} for name, label in TOOLS.items()]
+
+
+def blacklist_json(x: Exploration, tool: str) -> Json:
+    """Return the blacklist in the syntax of a tool, and what that cannot express."""
+    text, note = blacklist_text(tool, x.model, x.decisions())
+    return {"text": text, "note": note}
+
+
+def blacklist_call(tool: str, path: str) -> str:
+    """Return the Python that writes the same file."""
+    text = f"blacklist_text({tool!r}, x.model, x.decisions())[0]"
+    return (
+        "import pathlib; from explorer.export.blacklists import blacklist_text; "
+        f"pathlib.Path({path!r}).write_text({text}, encoding='utf-8', errors='backslashreplace')"
+    )

@@ -1,0 +1,391 @@
+"""What the panel does, without a browser: edits, history, runs in the background, and what is shown of all that."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from explorer.backends.gpus import get_gpu
+from explorer.backends.ort_errors import RunCancelled
+from explorer.errors import ExplorerError, PlanError
+from explorer.scene import cast_count
+from explorer.view.calls import change_call
+from explorer.view.edits import edited
+from explorer.view.frames import figures_frame
+from explorer.view.runner import Desk, Runner
+from explorer.view.state import panel_state, run_state
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from explorer.advise import Finding
+    from explorer.backends.runtime import Cancel
+    from explorer.plan import Plan
+    from explorer.results import PlanErrors
+    from explorer.session import Exploration
+
+__all__ = ["Controller", "Run", "Shown", "words_of"]
+
+Json = dict[str, Any]
+Listener = Callable[[Json, "bytes | None"], None]
+
+_QUIET_S = 0.06  # a burst of clicks is one run
+_ADVICE_S = 0.2  # findings are read, not watched: they wait until the user pauses
+_PROGRESS_S = 0.1  # ten times a second is all that a progress bar needs
+_PROGRESS_SHARE = 20  # and at most a twentieth of the time goes into telling
+_PATIENCE_S = 0.5  # most runs end within it; a user who looks at a layer's values shall not wait much longer
+_CALLS = 100  # the latest calls are shown; `code` reproduces the state in any case
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The state of the background run, as `RunState` of js/src/protocol.ts."""
+
+    state: str = "idle"
+    stage: str = ""
+    done: int = 0
+    total: int = 0
+    seconds: float | None = None
+    error: Json | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The errors on screen, and the revision of the plan that they belong to."""
+
+    revision: int
+    plan: Plan
+    target: str | None
+    errors: PlanErrors
+    table: pd.DataFrame
+    first_nonfinite: str | None
+
+    @classmethod
+    def of(cls, revision: int, x: Exploration) -> Shown:
+        """Return what is shown of an exploration whose errors are known."""
+        errors = x.results.errors(x.plan, x.target)
+        return cls(revision, x.plan, x.target, errors, x.errors(), x.first_nonfinite())
+
+
+class Controller:
+    """Everything that panels on one exploration share.
+
+    Args:
+        exploration: what they show; changes of its plan or target, from wherever, are followed.
+        gpu_model: the GPU that latency is predicted for; empty for none.
+    """
+
+    def __init__(self, exploration: Exploration, *, gpu_model: str) -> None:
+        self.x = exploration
+        self.gpu = get_gpu(gpu_model).name if gpu_model else ""
+        self.revision = 0
+        self.run = Run()
+        self.shown: Shown | None = None
+        self.calls: list[str] = []
+        self.findings: tuple[Finding, ...] = ()
+        self.trouble = ""  # why there are no findings
+        self.casts: dict[tuple[Plan, str | None], int] = {}
+        self.undo: list[tuple[Plan, str | None]] = []
+        self.redo: list[tuple[Plan, str | None]] = []
+        self.lock = threading.RLock()
+        self.desk = Desk()  # for what takes long
+        self.reader = Desk()  # for what reads weights: it shall not wait for that
+        self.picture = ""  # data: URL of the graph as it was seen last
+        self._moving = self._quiet = False
+        self._may_stop = True  # the run that is under way has not given way yet
+        self._giving_way = False
+        self._told = (0.0, 0.0)  # when progress was told last, and how long that took
+        self._listeners: list[Listener] = []
+        self._runner = Runner(self._work, quiet_s=_QUIET_S)
+        self._advisor = Runner(self._advise, quiet_s=_ADVICE_S)
+        self._state: Json = {}
+        self._figures = b""
+        self._show_known()
+        self.publish()
+        exploration.watch(self._changed)
+
+    # -- what is shown -----------------------------------------------------------------------------------------------
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Call back with state and figures (None where they stay) after each change; return what ends that."""
+        with self.lock:
+            self._listeners.append(listener)
+            listener(self._state, self._figures)
+        return lambda: self._listeners.remove(listener) if listener in self._listeners else None
+
+    @property
+    def state(self) -> Json:
+        """The state, as `PanelState` of js/src/protocol.ts."""
+        return self._state
+
+    @property
+    def figures(self) -> bytes:
+        """The figures, as a frame (js/src/frame.ts)."""
+        return self._figures
+
+    def publish(self, *, figures: bool = True) -> None:
+        """Tell the panels what is so now."""
+        with self.lock:
+            self._state = panel_state(self)
+            if figures:
+                self._figures = figures_frame(self)
+            for listener in tuple(self._listeners):
+                listener(self._state, self._figures if figures else None)
+
+    def _publish_run(self) -> None:
+        with self.lock:
+            self._state = {**self._state, "run": run_state(self.run)}
+            for listener in tuple(self._listeners):
+                listener(self._state, None)
+
+    # -- edits -------------------------------------------------------------------------------------------------------
+
+    def edit(self, edit: Mapping[str, Any]) -> str:
+        """Change the plan and return the Python call that does the same; new decisions are published at once.
+
+        Raises:
+            ExplorerError: nothing can come of the edit; nothing has changed.
+        """
+        op = edit.get("op")
+        with self._editing() as before:
+            if op in ("undo", "redo"):
+                self._step(self.undo, self.redo) if op == "undo" else self._step(self.redo, self.undo)
+            elif op == "goto":
+                self.x.change(*self._tried(edit.get("tried")))
+            elif op == "fix":
+                self.x.plan = self._fixed(edit.get("finding"))
+            else:
+                self.x.plan = edited(edit, self.x.decisions())
+            return self._said(before)
+
+    def set_target(self, name: str) -> str:
+        """Choose whose kernels decide; ``""`` asks ONNX alone. Return the Python call."""
+        with self._editing() as before:
+            self.x.target = name or None
+            return self._said(before)
+
+    def set_gpu(self, name: str) -> str:
+        """Choose the GPU that latency is predicted for; ``""`` for none. Return the Python call."""
+        with self.lock:
+            self.gpu = get_gpu(name).name if name else ""
+            self.publish()
+            self._runner.request()
+            return f"x.latency(gpu_model={self.gpu!r})" if self.gpu else ""
+
+    def _said(self, before: tuple[Plan, str | None]) -> str:
+        after = (self.x.plan, self.x.target)
+        if after == before:
+            return "x.plan"  # it is so already
+        call = change_call(before, after)
+        self.calls = [*self.calls[1 - _CALLS :], call]
+        self.publish()
+        return call
+
+    @contextmanager
+    def _editing(self) -> Iterator[tuple[Plan, str | None]]:
+        """Yield plan and target before an edit, which is published once, when its call is known."""
+        with self.lock:
+            self._quiet = True
+            try:
+                yield self.x.plan, self.x.target
+            finally:
+                self._quiet = False
+
+    def _fixed(self, name: object) -> Plan:
+        fix = next((each.fix for each in self.findings if each.id == name), None)
+        if fix is None:
+            raise PlanError(f"There is no finding '{name}' with a fix.", fix="The plan has changed: look again.")
+        return fix.apply(self.x.plan)
+
+    def _step(self, back: list[tuple[Plan, str | None]], forth: list[tuple[Plan, str | None]]) -> None:
+        if not back:
+            raise PlanError(
+                f"There is nothing to {'undo' if back is self.undo else 'redo'}.", fix="Change the plan first."
+            )
+        here = (self.x.plan, self.x.target)
+        self._moving = True
+        try:
+            self.x.change(*back[-1])
+        finally:
+            self._moving = False
+        back.pop()
+        forth.append(here)
+
+    def _tried(self, index: object) -> tuple[Plan, str | None]:
+        tried = self.x.tried
+        if not isinstance(index, int) or not 0 <= index < len(tried):
+            raise PlanError(f"There is no plan number {index} among the {len(tried)} that were tried.")
+        return tried[index].plan, tried[index].target
+
+    def _changed(self, plan: Plan, target: str | None) -> None:
+        """Follow a change of plan or target, made by the panel or by a cell of the notebook."""
+        with self.lock:
+            if not self._moving:
+                self.undo.append((plan, target))
+                self.redo.clear()
+            self.revision += 1
+            self._show_known()
+            if self.shown is None or self.shown.revision != self.revision:
+                self.run = Run("running", seconds=self.run.seconds)
+            if not self._quiet:
+                self.publish()
+        self._runner.request()
+
+    def set_picture(self, url: str) -> None:
+        """Keep a picture of the graph, for notebooks without a kernel."""
+        with self.lock:
+            self.picture = url
+            self._publish_run()
+
+    # -- runs --------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Measure what is not known of the plan that is set, in the background."""
+        with self.lock:
+            self.run = Run("running", seconds=self.run.seconds)
+            self._publish_run()
+        self._runner.request()
+
+    @contextmanager
+    def way(self, patience_s: float = _PATIENCE_S) -> Iterator[None]:
+        """Let the block run the model soon, also while a long run is under way: that one stops, and begins again after.
+
+        A run gives way once; whoever asks again before it could end waits for it.
+        """
+        stopped = not self._runner.wait(patience_s) and self._may_stop and self.run.state == "running"
+        if stopped:
+            self._may_stop, self._giving_way = False, True
+            self._runner.cancel()
+        try:
+            yield
+        finally:
+            if stopped:
+                self._giving_way = False
+                self._runner.request()
+
+    def cancel(self) -> None:
+        """Stop the run."""
+        self._runner.cancel()
+        with self.lock:
+            if self.run.state == "running":
+                self.run = Run("cancelled", seconds=self.run.seconds)
+                self._publish_run()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until figures are current and requests are answered; return whether that was reached in time."""
+        end = None if timeout is None else time.monotonic() + timeout
+        return all(
+            each.wait(None if end is None else max(0.0, end - time.monotonic()))
+            for each in (self._runner, self._advisor, self.desk, self.reader)
+        )
+
+    def _show_known(self) -> bool:
+        """Take errors of the plan that is set if they are known; return whether they are."""
+        plan, target = self.x.plan, self.x.target
+        known = self.x.results.known_errors(plan, target)
+        if known is not None and self.x.results.known_local(plan.format, target) is not None:
+            self.shown = Shown.of(self.revision, self.x)
+            return True
+        return False
+
+    def _work(self, token: Cancel) -> None:
+        start = time.perf_counter()
+        with self.lock:
+            revision, fork = self.revision, self.x.fork()
+            if (self.shown is None or self.shown.revision != revision) and self.run.state != "running":
+                self.run = Run("running", seconds=self.run.seconds)
+                self._publish_run()
+        try:
+            self._measure(fork, revision, token)
+            run = Run("idle", seconds=time.perf_counter() - start)
+        except RunCancelled:
+            if self._runner.wanted or self._giving_way:
+                return  # the run that follows tells how it goes
+            run = Run("cancelled", seconds=self.run.seconds)
+        except Exception as error:  # noqa: BLE001 - the thread has no caller: what goes wrong is shown on the panel
+            run = Run("failed", seconds=self.run.seconds, error=words_of(error))
+        with self.lock:
+            if revision == self.revision:  # else a newer run has taken over
+                self.run = run
+                self.publish(figures=False)
+
+    def _measure(self, fork: Exploration, revision: int, token: Cancel) -> None:
+        """Measure what is missing, and publish each result as it comes."""
+        results, plan, target = fork.results, fork.plan, fork.target
+        low = plan.format
+        with results.turn(token, self._progress):
+            if results.known_ranges(low, target) is None:
+                results.ranges(low, target)
+                self._publish_if(revision)
+            if results.known_local(low, target) is None:
+                results.local(low, target)
+                self._publish_if(revision)
+            errors = results.errors(plan, target)
+        with self.lock:
+            news = self.shown is None or self.shown.errors is not errors or self.shown.revision != revision
+            if news and revision == self.revision:
+                self.shown = Shown.of(revision, fork)
+                self.publish()
+        self._may_stop = True
+        self._complete(fork, revision, token)
+
+    def _complete(self, fork: Exploration, revision: int, token: Cancel) -> None:
+        """Add what follows from errors: latency, and the casts of every plan tried."""
+        gpu = self.gpu
+        if gpu and fork.results.known_prediction(fork.plan, fork.target, gpu) is None:
+            fork.predicted_latency(gpu)
+            self._publish_if(revision)
+        for each in fork.tried:
+            token.check()
+            key = (each.plan, each.target)
+            if key not in self.casts:
+                self.casts[key] = cast_count(fork.results.decisions(*key))
+            if gpu and each.gpu_model != gpu:
+                fork.results.predicted_latency(*key, gpu)
+        self._advisor.request()
+
+    def _advise(self, token: Cancel) -> None:
+        """Find out what breaks and why, beside the next run: it converts the model, which cannot be stopped."""
+        with self.lock:
+            revision, fork = self.revision, self.x.fork()
+        if fork.results.known_errors(fork.plan, fork.target) is None:
+            return  # of a plan that was not measured after all
+        try:
+            findings, trouble = tuple(fork.findings()), ""
+        except Exception as error:  # noqa: BLE001 - as above: a thread has no caller
+            findings, trouble = (), f"There are no findings: {words_of(error)['what']}"
+        with self.lock:
+            if revision == self.revision and not token.cancelled:
+                self.findings, self.trouble = findings, trouble
+                self.publish(figures=False)
+
+    def _publish_if(self, revision: int) -> None:
+        with self.lock:
+            if revision == self.revision:
+                self.publish()
+
+    def _progress(self, stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        last, took = self._told
+        if now - last < max(_PROGRESS_S, _PROGRESS_SHARE * took):
+            return
+        with self.lock:
+            if self.run.state == "running":
+                self.run = replace(self.run, stage=stage, done=done, total=total)
+                self._publish_run()
+        self._told = (now, time.monotonic() - now)
+
+
+def words_of(error: BaseException) -> Json:
+    """Return an error in words: what happened, why it matters, what to do."""
+    if isinstance(error, ExplorerError):
+        return {"what": error.what, "why": error.why, "fix": error.fix}
+    return {
+        "what": f"{type(error).__name__}: {error}" if str(error) else type(error).__name__,
+        "why": "This was not foreseen: it is a fault of the program, not of yours.",
+        "fix": "Please report it, with the model if you can share it.",
+    }

@@ -1,0 +1,137 @@
+"""Work in the background: the newest wish wins, and nothing hangs at the end."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from explorer.backends.runtime import Cancel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Desk", "Runner"]
+
+_RUNNERS: weakref.WeakSet[Runner] = weakref.WeakSet()
+
+
+class Runner:
+    """Runs one piece of work in a thread of its own, again for each request; a newer request cancels what runs.
+
+    The thread lives only while there is work. It must end its work soon after its token is cancelled.
+
+    Args:
+        work: what to do; it reads what is wanted when it starts, and must not raise.
+        quiet_s: it starts when no request came for so long, so that a burst of clicks is one run.
+    """
+
+    def __init__(self, work: Callable[[Cancel], None], *, quiet_s: float) -> None:
+        self._work, self._quiet = work, quiet_s
+        self._changed = threading.Condition()
+        self._due = 0.0  # when the work that is wanted may start
+        self._wanted = False
+        self._token: Cancel | None = None
+        self._alive = False
+        _RUNNERS.add(self)
+
+    def request(self) -> None:
+        """Run the work, soon; what runs now is out of date and stops."""
+        with self._changed:
+            self._wanted, self._due = True, time.monotonic() + self._quiet
+            if self._token is not None:
+                self._token.cancel()
+            if not self._alive:
+                self._alive = True
+                threading.Thread(target=self._loop, name="precision-explorer", daemon=True).start()
+            self._changed.notify_all()
+
+    def cancel(self) -> None:
+        """Stop what runs, and forget what is wanted."""
+        with self._changed:
+            self._wanted = False
+            if self._token is not None:
+                self._token.cancel()
+            self._changed.notify_all()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there was a request since what runs began."""
+        return self._wanted
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until there is nothing left to do; return whether that was reached in time."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._alive, timeout)
+
+    def _loop(self) -> None:
+        while (token := self._next()) is not None:
+            try:
+                self._work(token)
+            except BaseException:
+                with self._changed:
+                    self._alive, self._token = False, None
+                    self._changed.notify_all()
+                raise
+            with self._changed:
+                self._token = None
+
+    def _next(self) -> Cancel | None:
+        with self._changed:
+            while self._wanted and (left := self._due - time.monotonic()) > 0:
+                self._changed.wait(left)
+            if not self._wanted:
+                self._alive = False
+                self._changed.notify_all()
+                return None
+            self._wanted = False
+            self._token = Cancel()
+            return self._token
+
+
+class Desk:
+    """Does slow requests one after the other in a thread of its own, which lives only while there are some."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Condition()
+        self._waiting: deque[Callable[[], Any]] = deque()
+        self._alive = False
+
+    def put(self, job: Callable[[], Any]) -> None:
+        """Do a job, which must not raise, after those that wait."""
+        with self._lock:
+            self._waiting.append(job)
+            if not self._alive:
+                self._alive = True
+                threading.Thread(target=self._loop, name="precision-explorer requests", daemon=True).start()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until nothing waits; return whether that was reached in time."""
+        with self._lock:
+            return self._lock.wait_for(lambda: not self._alive, timeout)
+
+    def _loop(self) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._alive = False
+                    self._lock.notify_all()
+                    return
+                job = self._waiting.popleft()
+            job()
+
+
+def _end_all() -> None:
+    for runner in tuple(_RUNNERS):
+        runner.cancel()
+
+
+# At the end of the interpreter the emulator's thread pool waits for all of its batches, before `atexit` functions are
+# called: without this hook, which runs before, a kernel would go on computing until it is killed.
+_register: Any = getattr(threading, "_register_atexit", None)
+if _register is not None:
+    import concurrent.futures.thread  # noqa: F401 - hooks run last in, first out: its own must be there already
+
+    _register(_end_all)

@@ -1,0 +1,229 @@
+"""The panel's state, as `PanelState` of js/src/protocol.ts: what bar and inspector show beside the figures."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from explorer.backends.gpus import GPUS
+from explorer.backends.kernels import kernel_support
+from explorer.backends.status import backend_status
+from explorer.errors import InputError
+from explorer.plan import NO_FORMAT, PRESETS
+from explorer.report import text
+from explorer.results import Accuracy, provenance_of
+from explorer.scene import cast_count, num
+from explorer.view.answers import finding_json, python_code
+from explorer.view.words import figure, sqnr_text
+
+if TYPE_CHECKING:
+    from explorer.convert import Decisions
+    from explorer.model import Layer
+    from explorer.results import TriedPlan
+    from explorer.view.controller import Controller
+
+__all__ = ["panel_state", "run_state"]
+
+Json = dict[str, Any]
+
+_FORMATS = {"fp16": 1, "bf16": 13}  # first opset whose arithmetic takes it (onnx/docs/Changelog.md)
+_PRESETS = {"full": "everything low", "safe": "safe operators low", "fp32": "nothing low"}
+_TARGETS = {
+    "onnxruntime-cuda": "ONNX Runtime, CUDA",
+    "tensorrt": "TensorRT",
+    "onnxruntime-cpu": "ONNX Runtime, CPU",
+}
+_NO_TARGET = {
+    "name": "",
+    "label": "ONNX alone",
+    "ready": True,
+    "missing": "",
+    "kernels": "No backend is asked: what ONNX's operators allow.",
+}
+
+
+def panel_state(c: Controller) -> Json:
+    """Return the state as it is now; to be called under the controller's lock."""
+    x, plan = c.x, c.x.plan
+    decisions = x.decisions()
+    numbers = {layer.id: number for number, layer in enumerate(x.model.layers)}
+    shown = c.shown.errors if c.shown else None
+    warnings = list(x.warnings())
+    if shown is not None and isinstance(shown.accuracy, InputError):
+        warnings.append(str(shown.accuracy))
+    if c.trouble:
+        warnings.append(c.trouble)
+    return {
+        "revision": c.revision,
+        "format": plan.format,
+        "formats": [{"name": name, "label": name} for name, opset in _FORMATS.items() if x.model.opset >= opset],
+        "preset": plan.preset_name,
+        "presets": [{"name": name, "label": _PRESETS.get(name, name)} for name in PRESETS],
+        "keep_io": plan.keep_io,
+        "plan": {
+            "rules": [{"kind": rule.kind, "pattern": rule.pattern, "format": rule.format} for rule in plan.rules],
+            "layers": dict(plan.overrides),
+            "text": str(plan),
+        },
+        "target": x.target or "",
+        "targets": list(_targets()),
+        "gpu": c.gpu,
+        "gpus": list(GPUS),
+        "run": run_state(c.run),
+        "undo": len(c.undo),
+        "redo": len(c.redo),
+        "ops": _ops(decisions),
+        "headline": _headline(c, decisions),
+        "outputs": _outputs(c),
+        "tried": [_tried(c, index, each) for index, each in enumerate(x.tried)],
+        "findings": [finding_json(each, numbers) for each in c.findings],
+        "warnings": warnings,
+        "samples": x.samples.describe(),
+        "random": x.samples.origin == "random",
+        "calls": list(c.calls),
+        "code": python_code(x),
+        "created": "",
+    }
+
+
+def run_state(run: Any) -> Json:
+    """Return a run as `RunState` of js/src/protocol.ts."""
+    return {name: getattr(run, name) for name in ("state", "stage", "done", "total", "seconds", "error")}
+
+
+@functools.cache
+def _targets() -> tuple[Json, ...]:
+    found = []
+    known = {status.name: status for status in backend_status()}
+    for name, label in _TARGETS.items():
+        status = known[name]
+        ready = status.state == "ready"
+        found.append(
+            {
+                "name": name,
+                "label": label,
+                "ready": ready,
+                "missing": "" if ready else " ".join(part for part in (status.detail, status.fix) if part),
+                "kernels": kernel_support(name).source,
+            }
+        )
+    return (*found, _NO_TARGET)
+
+
+def _ops(decisions: Decisions) -> list[Json]:
+    plan, layers = decisions.plan, decisions.typing.model.layers
+    count: Counter[str] = Counter()
+    low: Counter[str] = Counter()
+    example: dict[str, Layer] = {}
+    for layer in layers:
+        found = decisions[layer.id].format
+        if found != NO_FORMAT:
+            count[layer.qualified_op] += 1
+            low[layer.qualified_op] += found == plan.format
+            example.setdefault(layer.qualified_op, layer)
+    rules = [(rule.matcher(), rule.format == "fp32") for rule in plan.rules if rule.kind == "op"]
+    return [
+        {
+            "op": op,
+            "count": number,
+            "low": low[op],
+            "blocked": next((blocks for matches, blocks in reversed(rules) if matches(example[op])), False),
+        }
+        for op, number in count.most_common()
+    ]
+
+
+# -- headline ----------------------------------------------------------------------------------------------------------
+
+
+def _headline(c: Controller, decisions: Decisions) -> Json:
+    x = c.x
+    share = x.low_share
+    floats = sum(decision.format != NO_FORMAT for decision in decisions)
+    low = round(share * floats)
+    return {
+        "output_error": _output_error(c),
+        "metric": _metric(c),
+        "low_share": figure(
+            share,
+            text.share(share),
+            f"{low:,} of {text.plural(floats, 'layer')} with float32 tensors; {x.target_provenance}",
+        ),
+        "casts": _casts(c, decisions),
+        "latency": _latency(c),
+    }
+
+
+def _output_error(c: Controller) -> Json | None:
+    if c.shown is None or not c.shown.errors.found.outputs:
+        return None
+    worst, outputs = c.shown.errors.worst_db, len(c.shown.errors.found.outputs)
+    which = "" if outputs == 1 else f", the worst of {outputs} outputs"
+    random = "; random inputs: not to be trusted" if c.x.samples.origin == "random" else ""
+    return figure(worst, sqnr_text(worst), f"{provenance_of(c.shown.plan.format)}{which}{random}")
+
+
+def _metric(c: Controller) -> Json | None:
+    found = c.shown.errors.accuracy if c.shown else None
+    if not isinstance(found, Accuracy):
+        return None
+    words = f"{text.percent(found.exact)} → {text.percent(found.plan)}"
+    return figure(found.plan, words, f"accuracy on {text.plural(found.samples, 'sample')}, {found.provenance}")
+
+
+def _casts(c: Controller, decisions: Decisions) -> Json | None:
+    key = (c.x.plan, c.x.target)
+    if key not in c.casts:
+        c.casts[key] = cast_count(decisions)
+    count = c.casts[key]
+    return figure(count, text.count(count), "Cast nodes that conversion inserts")
+
+
+def _latency(c: Controller) -> Json | None:
+    known = c.x.results.known_prediction(c.x.plan, c.x.target, c.gpu) if c.gpu else None
+    if known is None:
+        return None
+    found = known.result
+    words = text.duration(found.plan_us)
+    more = f"; in fp32 {text.duration(found.uniform_us['fp32'])}"
+    if found.unpredicted:
+        more += f"; a lower bound: {text.plural(len(found.unpredicted), 'layer')} could not be predicted"
+    return figure(found.plan_us, f"{'≥ ' if found.unpredicted else ''}{words}", f"{found.provenance}{more}")
+
+
+# -- outputs and plans -------------------------------------------------------------------------------------------------
+
+
+def _outputs(c: Controller) -> list[Json]:
+    if c.shown is None:
+        return []
+    errors = c.shown.errors
+    sums = errors.found.output_sums
+    return [
+        {
+            "name": name,
+            "sqnr_db": num(sums.sqnr_db[row] if sums.finite[row] else float("-inf")),
+            "rel_l2": num(sums.rel_l2[row]),
+            "max_abs": num(sums.max_error[row]),
+            "overflow": int(errors.overflow[row]),
+            "nan": int(errors.nan[row]),
+        }
+        for row, name in enumerate(errors.found.outputs)
+    ]
+
+
+def _tried(c: Controller, index: int, each: TriedPlan) -> Json:
+    known = bool(c.gpu) and each.gpu_model == c.gpu
+    return {
+        "index": index,
+        "label": each.label,
+        "sqnr_db": num(each.sqnr_db),
+        "metric": num(each.accuracy),
+        "latency_us": num(each.latency_us) if known else None,
+        "low_share": each.low_share,
+        "casts": c.casts.get((each.plan, each.target)),
+        "error_provenance": each.error_provenance,
+        "latency_provenance": each.latency_provenance if known else "",
+        "current": each.plan == c.x.plan and each.target == c.x.target,
+    }
