@@ -29,7 +29,8 @@ comma := ,
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help explore test test-all test-gpu test-training lab lint format types docs pictures models wheel clean
+.PHONY: help explore test test-all test-gpu test-training test-browser front-end test-front-end lab lint format types docs \
+  pictures models wheel clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-15s %s\n", $$1, $$2 }'
@@ -45,6 +46,22 @@ test-all: $(call have,lab+dev) ## Run the slow tests, the notebooks and the brow
 
 test-gpu: $(call have,lab+dev) ## Run the tests that need a CUDA device: make test-gpu RUNTIME=gpu
 	$(BIN)/python -m pytest -m "gpu or tensorrt"
+
+test-browser: $(call have,lab+dev) ## Run the tests that drive Chromium: the report, and the panel in a real JupyterLab
+	$(BIN)/python -m pytest -m browser
+
+js/node_modules/.package-lock.json: js/package-lock.json
+	@command -v npm >/dev/null || { echo "The front end is built with Node 20 or newer, and there is no npm on the PATH." \
+	  "Only those who change js/ need it: what it builds is part of the repository." >&2; exit 1; }
+	npm --prefix js ci --no-audit --no-fund
+	@touch $@
+
+front-end: js/node_modules/.package-lock.json ## Build the panel's scripts again, from js/; needs Node
+	npm --prefix js run build
+
+test-front-end: js/node_modules/.package-lock.json ## Check and test the panel's scripts; needs Node
+	npm --prefix js run check
+	npm --prefix js test
 
 test-training: ## Run the tests that need torch, in an environment of their own
 	@$(MAKE) --no-print-directory VENV=$(TRAINING_VENV) .test-training

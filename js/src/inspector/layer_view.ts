@@ -1,0 +1,111 @@
+/** All about one layer: what it is, what the plan does to it, its values, and where it comes from. */
+import { h } from "../dom";
+import type { Store } from "../store";
+import { createDetails } from "./layer_details";
+import { errorSection, latencySection, rangeSection } from "./layer_figures";
+import { createValues } from "./layer_values";
+import { visible } from "./names";
+import type { Part } from "./part";
+import { badge, button, copyButton, icon, refill } from "./ui";
+
+export function createLayerView(store: Store, folded: Map<string, boolean>): Part {
+  const head = h("header", { class: "pe-i-header" });
+  const figures = h("div");
+  const values = createValues(store, folded);
+  const details = createDetails(store, folded);
+  const element = h("div", { class: "pe-i-layer" }, head, figures, values.element, details.element);
+  return {
+    element,
+    update() {
+      const layer = store.focus;
+      refill(head, headKey(store, layer), () => header(store, layer));
+      refill(figures, figuresKey(store, layer), () => [
+        errorSection(store, layer, folded),
+        rangeSection(store, layer, folded),
+        latencySection(store, layer, folded),
+      ]);
+      values.update();
+      details.update();
+    },
+    dispose() {
+      values.dispose();
+      details.dispose();
+      element.remove();
+    },
+  };
+}
+
+function headKey(store: Store, layer: number): unknown {
+  const { asked, formats } = store.figures;
+  const words = [store.formatOf(layer), store.reasonOf(layer), formats[asked[layer] ?? 0], store.state.format];
+  return [layer, words, store.isBlacklisted(layer), store.isSwitchable(layer)];
+}
+
+function figuresKey(store: Store, layer: number): unknown {
+  const f = store.figures;
+  // Words, not numbers: JSON would write NaN and both infinities alike.
+  const numbers = [
+    ...[f.local_sqnr_db, f.local_rel_l2, f.local_max_abs, f.acc_sqnr_db, f.acc_rel_l2, f.acc_max_abs],
+    ...[
+      f.sensitivity_db,
+      f.max_abs,
+      f.rms,
+      f.overflow,
+      f.nan,
+      f.subnormal,
+      f.flushed,
+      f.elements,
+      f.fp32_us,
+      f.plan_us,
+    ],
+  ].map((column) => String(column[layer]));
+  const sources = [f.errorProvenance, f.rangeProvenance, f.latencyProvenance, store.state.samples];
+  return [layer, numbers, sources, store.stale, f.firstNonfinite, store.state.format, store.state.random];
+}
+
+function header(store: Store, layer: number): (Node | null)[] {
+  const { model } = store;
+  const id = h("code", { class: "pe-i-id" }, visible(model.name(layer)));
+  const { asked, formats } = store.figures;
+  const wanted = formats[asked[layer] ?? 0] ?? "none";
+  const got = store.formatOf(layer);
+  const overruled = wanted !== "none" && got !== "none" && wanted !== got;
+  const why = visible(store.reasonOf(layer));
+  return [
+    h(
+      "div",
+      { class: "pe-i-title" },
+      h("h2", {}, visible(model.op(layer))),
+      badge(store, layer),
+      blockButton(store, layer),
+    ),
+    h(
+      "div",
+      { class: "pe-i-idline" },
+      id,
+      copyButton(
+        () => model.name(layer),
+        () => id,
+        "Copy the layer's id",
+      ),
+    ),
+    overruled
+      ? h("p", { class: "pe-i-overruled" }, icon("warn", "Overruled"), `Asked for ${wanted}, runs in ${got}: ${why}`)
+      : why
+        ? h("p", { class: "pe-i-reason" }, `${got === "none" ? "No format" : got}: ${why}`)
+        : null,
+  ];
+}
+
+function blockButton(store: Store, layer: number): HTMLElement | null {
+  if (store.source.readOnly || !store.isSwitchable(layer)) return null;
+  const blocked = store.isBlacklisted(layer);
+  return button(
+    blocked ? "Allow" : "Block",
+    () => void store.edit({ op: blocked ? "allow" : "block", layers: [layer] }),
+    {
+      title: blocked ? "Take it off the blacklist (b)" : "Put it on the blacklist: it stays in fp32 (b)",
+      key: "block",
+    },
+  );
+}

@@ -1,0 +1,194 @@
+/** What all parts of the view share: the data, and what the user has selected, opened and coloured. */
+import { Model } from "./model";
+import type { Edit, Figures, PanelState } from "./protocol";
+import { RequestError, type Source } from "./source";
+
+export const QUANTITIES = ["local", "accumulated", "sensitivity", "latency", "format", "reason"] as const;
+export type Quantity = (typeof QUANTITIES)[number];
+export const TABS = ["layer", "table", "tradeoff", "findings", "export"] as const;
+export type Tab = (typeof TABS)[number];
+
+/** What changed: `data` is state or figures (or what is expected of them), the others are the user's view of it. */
+export type Topic = "data" | "selection" | "colour" | "groups" | "hover" | "tab" | "notice";
+
+export interface Notice {
+  text: string;
+  tone: "note" | "error" | "call";
+}
+
+export class Store {
+  readonly model: Model;
+  private listeners = new Map<Topic, Set<() => void>>();
+  private readonly stop: () => void;
+  /** Formats that an edit is expected to give, until Python has answered. */
+  private expected = new Map<number, "low" | "fp32">();
+  private waiting = 0;
+
+  selection: ReadonlySet<number> = new Set(); // layers
+  /** The layer that the keyboard stands on and that the inspector shows; -1 for none. */
+  focus = -1;
+  hovered = -1; // layer
+  colour: Quantity = "accumulated";
+  open: ReadonlySet<number> = new Set([0]); // groups that are unfolded
+  tab: Tab = "layer";
+  notice: Notice | null = null;
+
+  constructor(readonly source: Source) {
+    this.model = new Model(source.structure());
+    this.stop = source.onChange(() => this.emit("data"));
+  }
+
+  dispose(): void {
+    this.stop();
+    this.listeners.clear();
+  }
+
+  get state(): PanelState {
+    return this.source.state();
+  }
+
+  get figures(): Figures {
+    return this.source.figures();
+  }
+
+  /** Calls back after each change of a topic; returns how to stop that. */
+  on(topics: Topic | readonly Topic[], changed: () => void): () => void {
+    const all = typeof topics === "string" ? [topics] : topics;
+    for (const topic of all) {
+      if (!this.listeners.has(topic)) this.listeners.set(topic, new Set());
+      this.listeners.get(topic)?.add(changed);
+    }
+    return () => {
+      for (const topic of all) this.listeners.get(topic)?.delete(changed);
+    };
+  }
+
+  emit(topic: Topic): void {
+    for (const changed of [...(this.listeners.get(topic) ?? [])]) changed();
+  }
+
+  // -- what is shown of a layer ---------------------------------------------------------------------------------------
+
+  /** Returns the format that a layer has, or is about to have. */
+  formatOf(layer: number): string {
+    const expected = this.expected.get(layer);
+    if (expected) return expected === "low" ? this.state.format : "fp32";
+    return this.figures.formats[this.figures.format[layer] ?? 0] ?? "none";
+  }
+
+  runsLow(layer: number): boolean {
+    return this.formatOf(layer) === this.state.format;
+  }
+
+  isBlacklisted(layer: number): boolean {
+    const expected = this.expected.get(layer);
+    return expected ? expected === "fp32" : this.figures.blacklisted[layer] === 1;
+  }
+
+  isSwitchable(layer: number): boolean {
+    return this.figures.switchable[layer] === 1;
+  }
+
+  reasonOf(layer: number): string {
+    return this.figures.reasons[this.figures.reason[layer] ?? 0] ?? "";
+  }
+
+  /** Errors on screen belong to an older plan: they are greyed out. */
+  get stale(): boolean {
+    return this.expected.size > 0 || this.figures.errorsRevision !== this.state.revision;
+  }
+
+  // -- the user's view ------------------------------------------------------------------------------------------------
+
+  select(layers: Iterable<number>, focus?: number): void {
+    this.selection = new Set(layers);
+    const last = [...this.selection].pop();
+    this.focus = focus ?? last ?? -1;
+    this.emit("selection");
+  }
+
+  setColour(quantity: Quantity): void {
+    this.colour = quantity;
+    this.emit("colour");
+  }
+
+  setTab(tab: Tab): void {
+    this.tab = tab;
+    this.emit("tab");
+  }
+
+  setHovered(layer: number): void {
+    if (layer === this.hovered) return;
+    this.hovered = layer;
+    this.emit("hover");
+  }
+
+  setOpen(groups: Iterable<number>): void {
+    this.open = new Set([0, ...groups]);
+    this.emit("groups");
+  }
+
+  /** Unfolds what hides a layer, and selects it; the graph brings it into sight. */
+  reveal(layer: number): void {
+    const hidden = this.model.lineage(this.model.groupOf(layer)).filter((group) => !this.open.has(group));
+    if (hidden.length > 0) this.setOpen([...this.open, ...hidden]);
+    this.select([layer]);
+  }
+
+  say(text: string, tone: Notice["tone"] = "note"): void {
+    this.notice = { text, tone };
+    this.emit("notice");
+  }
+
+  // -- edits ----------------------------------------------------------------------------------------------------------
+
+  /** Changes the plan: shows at once what is expected, then what Python made of it. Never rejects. */
+  async edit(edit: Edit): Promise<void> {
+    if (this.source.readOnly) {
+      this.say(this.source.readOnlyBecause);
+      return;
+    }
+    this.expect(edit);
+    this.waiting += 1;
+    this.emit("data");
+    try {
+      const { call } = await this.source.request("edit", { edit });
+      this.say(call, "call");
+    } catch (error) {
+      this.refuse(error);
+    } finally {
+      this.waiting -= 1;
+      // Python sends the new state before it answers, so what was expected is no longer needed.
+      if (this.waiting === 0) this.expected.clear();
+      this.emit("data");
+    }
+  }
+
+  refuse(error: unknown): void {
+    const text =
+      error instanceof RequestError ? [error.what, error.why, error.fix].filter(Boolean).join(" ") : String(error);
+    this.say(text, "error");
+  }
+
+  private expect(edit: Edit): void {
+    let layers: number[] = [];
+    let low = false;
+    if (edit.op === "toggle" || edit.op === "block" || edit.op === "allow") {
+      layers = edit.layers;
+      low = edit.op === "allow" || (edit.op === "toggle" && !layers.some((layer) => this.runsLow(layer)));
+    } else if (edit.op === "block_ops" || edit.op === "unblock_ops") {
+      const ops = new Set(edit.ops);
+      layers = Array.from({ length: this.model.layers }, (_, layer) => layer).filter((l) => ops.has(this.model.op(l)));
+      low = edit.op === "unblock_ops";
+    } else if (edit.op === "block_scope" || edit.op === "unblock_scope") {
+      // A scope that is entered several times is several groups of one path.
+      layers = this.model.structure.groups.path.flatMap((path, group) =>
+        path === edit.path ? this.model.layersIn(group) : [],
+      );
+      low = edit.op === "unblock_scope";
+    }
+    for (const layer of layers) {
+      if (this.isSwitchable(layer)) this.expected.set(layer, low ? "low" : "fp32");
+    }
+  }
+}
