@@ -326,6 +326,10 @@ class Results:
 
     # -- latency ---------------------------------------------------------------------------------------------------
 
+    def known_cpu_latency(self) -> CpuLatency | None:
+        """Return the latency on this machine's CPU if it was measured."""
+        return self._cpu[1] if self._cpu else None
+
     def cpu_latency(self, *, runs: int = DEFAULT_RUNS) -> CpuLatency:
         """Return the latency of the fp32 model on this machine's CPU, measured while nothing else runs here."""
         with self._turn:

@@ -137,10 +137,15 @@ def _ranges(count: int, errors: pd.DataFrame | None, ranges: pd.DataFrame | None
 
 
 def _latency(count: int, decisions: Decisions, latency: pd.DataFrame | None) -> dict[str, npt.NDArray[Any]]:
-    """Return the time of each layer in fp32, and under the plan: NaN for a low layer whose low time is not known."""
-    high, low = _column(count, latency, "fp32_us"), _column(count, latency, f"{decisions.plan.format}_us")
+    """Return the time of each layer in fp32, and under the plan: NaN for a low layer whose low time is not known.
+
+    ``latency_us`` is what shares are of: under the plan, or of the fp32 model where the device tells nothing else.
+    """
+    name = f"{decisions.plan.format}_us"
+    high, low = _column(count, latency, "fp32_us"), _column(count, latency, name)
     runs_low = np.array([row.layer_id in decisions.low_layers for row in decisions], np.bool_)
-    return {"fp32_us": high, "plan_us": np.where(runs_low, low, high)}
+    plan = np.where(runs_low, low, high)
+    return {"fp32_us": high, "plan_us": plan, "latency_us": high if latency is None or name not in latency else plan}
 
 
 def _measured(table: pd.DataFrame) -> npt.NDArray[np.bool_]:

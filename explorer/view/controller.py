@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from explorer.backends.gpus import get_gpu
 from explorer.backends.ort_errors import RunCancelled
 from explorer.errors import ExplorerError, PlanError
 from explorer.scene import cast_count
 from explorer.view.calls import change_call
+from explorer.view.devices import THIS_CPU, device_named
 from explorer.view.edits import edited
 from explorer.view.frames import figures_frame
 from explorer.view.runner import Desk, Runner
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from explorer.advise import Finding
     from explorer.backends.runtime import Cancel
+    from explorer.measure.latency import CpuLatency, PredictedLatency
     from explorer.plan import Plan
     from explorer.results import PlanErrors
     from explorer.session import Exploration
@@ -76,12 +77,12 @@ class Controller:
 
     Args:
         exploration: what they show; changes of its plan or target, from wherever, are followed.
-        gpu_model: the GPU that latency is predicted for; empty for none.
+        gpu_model: the GPU that latency is predicted for, or `THIS_CPU`; empty for none.
     """
 
     def __init__(self, exploration: Exploration, *, gpu_model: str) -> None:
         self.x = exploration
-        self.gpu = get_gpu(gpu_model).name if gpu_model else ""
+        self.gpu = device_named(gpu_model)
         self.revision = 0
         self.run = Run()
         self.shown: Shown | None = None
@@ -169,12 +170,24 @@ class Controller:
             return self._said(before)
 
     def set_gpu(self, name: str) -> str:
-        """Choose the GPU that latency is predicted for; ``""`` for none. Return the Python call."""
+        """Choose the GPU that latency is predicted for, `THIS_CPU`, or ``""`` for none. Return the Python call."""
         with self.lock:
-            self.gpu = get_gpu(name).name if name else ""
+            self.gpu = device_named(name)
             self.publish()
             self._runner.request()
-            return f"x.latency(gpu_model={self.gpu!r})" if self.gpu else ""
+            return "x.latency()" if self.gpu == THIS_CPU else f"x.latency(gpu_model={self.gpu!r})" if self.gpu else ""
+
+    @property
+    def gpu_model(self) -> str:
+        """The GPU that latency is predicted for; empty where none is."""
+        return "" if self.gpu == THIS_CPU else self.gpu
+
+    def known_latency(self) -> CpuLatency | PredictedLatency | None:
+        """Return the latency on the chosen device if it is known for the plan that is set."""
+        results = self.x.results
+        if self.gpu == THIS_CPU:
+            return results.known_cpu_latency()
+        return results.known_prediction(self.x.plan, self.x.target, self.gpu) if self.gpu else None
 
     def _said(self, before: tuple[Plan, str | None]) -> str:
         after = (self.x.plan, self.x.target)
@@ -335,7 +348,11 @@ class Controller:
 
     def _complete(self, fork: Exploration, revision: int, token: Cancel) -> None:
         """Add what follows from errors: latency, and the casts of every plan tried."""
-        gpu = self.gpu
+        if self.gpu == THIS_CPU and fork.results.known_cpu_latency() is None:
+            with fork.results.turn(token, self._progress):
+                fork.cpu_latency()
+            self._publish_if(revision)
+        gpu = self.gpu_model
         if gpu and fork.results.known_prediction(fork.plan, fork.target, gpu) is None:
             fork.predicted_latency(gpu)
             self._publish_if(revision)

@@ -24,7 +24,7 @@ def figures_frame(c: Controller) -> bytes:
     x, shown = c.x, c.shown
     low, target = x.plan.format, x.target
     ranges = x.ranges() if x.results.known_ranges(low, target) is not None else None
-    latency = c.gpu and x.results.known_prediction(x.plan, target, c.gpu)
+    latency = c.known_latency()
     return figures(
         x.model,
         x.decisions(),

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets
 
-from explorer.backends.gpus import get_gpu
-from explorer.backends.status import backend_status
-from explorer.errors import BackendError
 from explorer.view.answers import structure_json
 from explorer.view.controller import Controller
+from explorer.view.devices import device_here, device_named
 from explorer.view.requests import Desk as Requests
 from explorer.view.saved import Saved
 
@@ -23,8 +21,6 @@ if TYPE_CHECKING:
     from explorer.session import Exploration
 
 __all__ = ["Panel", "shared_controller"]
-
-_DEFAULT_GPU = "H100"  # of the GPUs in wide use the one that users ask for first; it is labelled as predicted
 
 
 def _static(name: str) -> Path | str:
@@ -103,18 +99,8 @@ def shared_controller(exploration: Exploration, gpu_model: str | None) -> Contro
     """Return the controller of an exploration, which all of its panels share."""
     known: Controller | None = exploration.controller
     if known is None:
-        gpu_model = _gpu_here() if gpu_model is None else gpu_model
+        gpu_model = device_here() if gpu_model is None else gpu_model
         exploration.controller = known = Controller(exploration, gpu_model=gpu_model)
-    elif gpu_model is not None and (get_gpu(gpu_model).name if gpu_model else "") != known.gpu:
+    elif gpu_model is not None and device_named(gpu_model) != known.gpu:
         known.set_gpu(gpu_model)
     return known
-
-
-def _gpu_here() -> str:
-    """Return the GPU of this machine if the table has it, else one that many have."""
-    for name in next((status.devices for status in backend_status() if status.devices), ()):
-        try:
-            return get_gpu(name).name
-        except BackendError:  # a GPU that has no datasheet in the table
-            continue
-    return _DEFAULT_GPU

@@ -50,7 +50,7 @@ class Desk:
         self._slow: dict[str, Callable[[Exploration, Json], Answer]] = {
             "values": self._values,
             "layer": lambda fork, ask: (answers.layer_json(fork, self._layer(ask)), []),
-            "export": lambda fork, ask: (exported(fork, ask, gpu_model=self._c.gpu), []),
+            "export": lambda fork, ask: (exported(fork, ask, gpu_model=self._c.gpu_model), []),
         }
 
     def answer(self, ask: Json, send: Send) -> None:

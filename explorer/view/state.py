@@ -10,11 +10,13 @@ from explorer.backends.gpus import GPUS
 from explorer.backends.kernels import kernel_support
 from explorer.backends.status import backend_status
 from explorer.errors import InputError
+from explorer.measure.latency import CpuLatency
 from explorer.plan import NO_FORMAT, PRESETS
 from explorer.report import text
 from explorer.results import Accuracy, provenance_of
 from explorer.scene import cast_count, num
 from explorer.view.answers import finding_json, python_code
+from explorer.view.devices import THIS_CPU
 from explorer.view.words import figure, sqnr_text
 
 if TYPE_CHECKING:
@@ -69,7 +71,7 @@ def panel_state(c: Controller) -> Json:
         "target": x.target or "",
         "targets": list(_targets()),
         "gpu": c.gpu,
-        "gpus": list(GPUS),
+        "gpus": [THIS_CPU, *GPUS],
         "run": run_state(c.run),
         "undo": len(c.undo),
         "redo": len(c.redo),
@@ -181,9 +183,13 @@ def _casts(c: Controller, decisions: Decisions) -> Json | None:
 
 
 def _latency(c: Controller) -> Json | None:
-    known = c.x.results.known_prediction(c.x.plan, c.x.target, c.gpu) if c.gpu else None
+    known = c.known_latency()
     if known is None:
         return None
+    if isinstance(known, CpuLatency):
+        whole = known.result.whole_us
+        more = "; this device tells nothing of the low format"
+        return figure(whole, f"{text.duration(whole)} in fp32", f"{known.result.provenance}{more}")
     found = known.result
     words = text.duration(found.plan_us)
     more = f"; in fp32 {text.duration(found.uniform_us['fp32'])}"

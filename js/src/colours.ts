@@ -186,7 +186,7 @@ function errorScale(store: Store, quantity: Quantity, dark: boolean): Scale {
 
 function latencyScale(store: Store, dark: boolean): Scale {
   const figures = store.figures;
-  const column = figures.plan_us;
+  const column = figures.latency_us;
   let total = 0;
   let largest = 0;
   const known = (time: number): boolean => time >= 0 && time < Number.POSITIVE_INFINITY;

@@ -72,6 +72,7 @@ export interface Figures {
   elements: Float64Array;
   fp32_us: Float32Array; // NaN: not known
   plan_us: Float32Array; // latency under the plan, casts apart
+  latency_us: Float32Array; // what shares are of: under the plan, or of the fp32 model where nothing else is known
   cast: Uint8Array; // by edge: 0 none, 1 to the low format, 2 to fp32
 }
 
@@ -140,7 +141,7 @@ export interface PanelState {
   plan: { rules: { kind: string; pattern: string; format: string }[]; layers: Record<string, string>; text: string };
   target: string;
   targets: TargetState[];
-  gpu: string; // latency is predicted for it; "" when not
+  gpu: string; // latency is predicted for it, or measured on "this CPU"; "" for neither
   gpus: string[];
   run: RunState;
   undo: number; // steps that can be taken

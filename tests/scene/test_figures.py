@@ -26,7 +26,7 @@ COLUMNS = {
     "u1": ("format", "asked", "blacklisted", "switchable", "cast"),
     "u2": ("reason",),
     "f4": ("local_sqnr_db", "local_rel_l2", "local_max_abs", "acc_sqnr_db", "acc_rel_l2", "acc_max_abs",
-           "sensitivity_db", "max_abs", "rms", "fp32_us", "plan_us"),
+           "sensitivity_db", "max_abs", "rms", "fp32_us", "plan_us", "latency_us"),
     "f8": ("overflow", "nan", "subnormal", "flushed", "elements"),
 }  # fmt: skip
 FACTS = {
@@ -70,6 +70,7 @@ def test_frame_holds_the_tables(broken):
     assert facts["errorProvenance"] == x.provenance
     assert facts["rangeProvenance"] == x.range_provenance
     assert "H100" in facts["latencyProvenance"]
+    np.testing.assert_array_equal(columns["latency_us"], columns["plan_us"])
     assert {name: column.dtype.str[1:] for name, column in columns.items()} == {
         name: dtype for dtype, names in COLUMNS.items() for name in names
     }

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from jupyter_client import BlockingKernelClient
 
 TOKEN = "of-the-tests"
 START_S = 90
@@ -65,11 +66,9 @@ class Server:
 
 
 class Kernel:
-    """Runs code in a kernel that a page uses, and returns what it evaluates to: what Python says, to hold the page to."""
+    """Runs code in a kernel that a page uses, and returns what it evaluates to: what to hold the page to."""
 
     def __init__(self, connection_file):
-        from jupyter_client import BlockingKernelClient
-
         self._client = BlockingKernelClient(connection_file=str(connection_file))
         self._client.load_connection_file()
         self._client.start_channels()

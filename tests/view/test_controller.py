@@ -158,6 +158,24 @@ def test_another_gpu(c):
         c.set_gpu("abacus")
 
 
+def test_latency_measured_here(c):
+    """On this CPU the fp32 model is measured; nothing is said of the low format, and shares are of what is known."""
+    assert c.set_gpu("this CPU") == "x.latency()"
+    assert c.wait(LONG_S)
+    headline = c.state["headline"]["latency"]
+    assert headline["text"].endswith(" in fp32")
+    assert headline["provenance"].startswith("measured")
+    assert facts(c)["latencyProvenance"].startswith("measured")
+    table = c.x.latency()
+    shown = columns(c)
+    np.testing.assert_array_equal(shown["latency_us"], table.fp32_us.to_numpy(np.float32))
+    assert np.isnan(shown["plan_us"]).all()  # every layer runs low, and this CPU has no fp16 arithmetic
+    assert c.state["tried"][0]["latency_us"] is None
+    c.set_gpu("H100")
+    assert c.wait(LONG_S)
+    assert facts(c)["latencyProvenance"].startswith("predicted")
+
+
 def test_headline_says_what_is_so(c):
     headline = c.state["headline"]
     assert headline["metric"]["text"].replace("\xa0", " ") == "98.9 % → 9.7 %"

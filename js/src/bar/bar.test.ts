@@ -360,7 +360,7 @@ describe("headline figures", () => {
     source.become({ headline, gpu: "" });
     expect(card("metric").hidden).toBe(true);
     expect(card("output_error").textContent).toContain("not measured");
-    expect(card("latency").textContent).toContain("choose a GPU");
+    expect(card("latency").textContent).toContain("choose what");
     expect(card("latency").textContent).not.toMatch(/\d/);
   });
 

@@ -79,7 +79,9 @@ function createControls(store: Store) {
   const preset = select("Preset", "Which layers run low unless a rule says otherwise", (name) =>
     store.edit({ op: "preset", name }),
   );
-  const gpu = select("Latency on", "Predicted by a roofline of this GPU", (name) => request("gpu", name));
+  const gpu = select("Latency on", "Predicted by a roofline of a GPU, or measured on this CPU in fp32", (name) =>
+    request("gpu", name),
+  );
   const keep = createKeep(store);
   const ops = createOps(store);
   const undo = signButton("↶", () => void store.edit({ op: "undo" }));
@@ -126,7 +128,7 @@ function createControls(store: Store) {
     const presets = state.presets.map((each) => ({ value: each.name, label: each.label }));
     preset.update(state.preset ? presets : [CUSTOM, ...presets], state.preset);
     gpu.update(
-      [{ value: "", label: "no GPU" }, ...state.gpus.map((each) => ({ value: each, label: each }))],
+      [{ value: "", label: "nothing" }, ...state.gpus.map((each) => ({ value: each, label: each }))],
       state.gpu,
     );
     gpu.element.hidden = state.gpus.length === 0;

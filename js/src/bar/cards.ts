@@ -74,7 +74,7 @@ function labelOf(key: Key, state: PanelState): string {
 
 /** Returns how a figure that is not known can be had. */
 function waysToKnow(key: Key, state: PanelState): string {
-  if (key === "latency") return state.gpus.length > 0 && !state.created ? "choose a GPU to predict it" : "";
+  if (key === "latency") return state.gpus.length > 0 && !state.created ? "choose what to show it of" : "";
   return key === "output_error" && state.run.state === "running" ? "being measured" : "";
 }
 

@@ -103,14 +103,15 @@ function lossText(figures: Figures, layer: number): string {
 }
 
 function latencyText(store: Store, layer: number): string {
-  const { plan_us, fp32_us } = store.figures;
-  const now = plan_us[layer];
+  const { plan_us, latency_us, fp32_us } = store.figures;
+  const now = latency_us[layer];
   if (now === undefined || Number.isNaN(now)) return "";
-  const total = plan_us.reduce((sum, time) => sum + (Number.isFinite(time) ? time : 0), 0);
+  const total = latency_us.reduce((sum, time) => sum + (Number.isFinite(time) ? time : 0), 0);
   const share = total > 0 ? `, ${shareText(now / total)} of all layers` : "";
   const before = fp32_us[layer];
   const exact = before !== undefined && !Number.isNaN(before) && before !== now ? ` (fp32: ${number(before)} µs)` : "";
-  return `${number(now)} µs${exact}${share}`;
+  const low = plan_us[layer];
+  return `${number(now)} µs${low === undefined || Number.isNaN(low) ? " in fp32" : exact}${share}`;
 }
 
 /** Returns what the card says about a layer; rows without anything to say are left out. */

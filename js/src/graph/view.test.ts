@@ -331,7 +331,15 @@ describe("words", () => {
 
   it("say what is not known, and never 0 for it", () => {
     const nan = new Float32Array(store.model.layers).fill(Number.NaN);
-    const none = { acc_sqnr_db: nan, local_sqnr_db: nan, max_abs: nan, rms: nan, plan_us: nan, fp32_us: nan };
+    const none = {
+      acc_sqnr_db: nan,
+      local_sqnr_db: nan,
+      max_abs: nan,
+      rms: nan,
+      plan_us: nan,
+      latency_us: nan,
+      fp32_us: nan,
+    };
     const elements = new Float64Array(store.model.layers);
     const figures = { ...source.figures(), ...none, elements };
     source.figures = () => figures;

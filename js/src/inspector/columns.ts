@@ -138,14 +138,21 @@ export const COLUMNS: readonly Column[] = [
     { width: 104 },
   ),
   numeric("fp32_us", "fp32", "latency in fp32", (f) => f.fp32_us, duration, { there: latency }),
-  numeric("plan_us", "latency", "latency under the plan", (f) => f.plan_us, duration, { shown: true, there: latency }),
+  numeric(
+    "plan_us",
+    "latency",
+    "latency under the plan, or of the fp32 model where nothing else is known",
+    (f) => f.latency_us,
+    duration,
+    { shown: true, there: latency },
+  ),
   {
-    ...numeric("latency_share", "share", "share of the latency of all layers", (f) => f.plan_us, share, {
+    ...numeric("latency_share", "share", "share of the latency of all layers", (f) => f.latency_us, share, {
       shown: true,
       there: latency,
       width: 72,
     }),
-    value: (store, layer) => (store.figures.plan_us[layer] ?? Number.NaN) / totalLatency(store.figures),
+    value: (store, layer) => (store.figures.latency_us[layer] ?? Number.NaN) / totalLatency(store.figures),
   },
   words("reason", "reason", 320, (store, layer) => store.reasonOf(layer)),
   words("scope", "scope", 220, (store, layer) => store.model.structure.groups.path[store.model.groupOf(layer)] ?? "", {

@@ -190,11 +190,11 @@ function gauge(format: string, largest: number, rms: number): HTMLElement | null
 
 const totals = new WeakMap<Figures, number>();
 
-/** Returns the latency of all layers under the plan, casts apart; NaN when none is known. */
+/** Returns the latency of all layers that shares are of, casts apart; NaN when none is known. */
 export function totalLatency(f: Figures): number {
   let total = totals.get(f);
   if (total === undefined) {
-    const known = Array.from(f.plan_us).filter((us) => !Number.isNaN(us));
+    const known = Array.from(f.latency_us).filter((us) => !Number.isNaN(us));
     total = known.length > 0 ? known.reduce((sum, us) => sum + us, 0) : Number.NaN;
     totals.set(f, total);
   }
@@ -211,7 +211,8 @@ export function latencySection(store: Store, layer: number, folded: Map<string, 
     const ratio = before / after;
     const faster =
       ratio > 1.005 ? ` (${quantity(ratio, 3)}× faster)` : ratio < 0.995 ? ` (${quantity(1 / ratio, 3)}× slower)` : "";
-    rows.push(["plan", `${duration(after)}${faster}`], ["share", `${share(after / totalLatency(f))} of all layers`]);
+    rows.push(["plan", `${duration(after)}${faster}`]);
   }
+  rows.push(["share", `${share(at(f.latency_us, layer) / totalLatency(f))} of all layers`]);
   return section("Latency", folded, pairs(...rows), provenance(f.latencyProvenance) ?? "");
 }

@@ -10,7 +10,7 @@ const NAMES: Record<string, string> = {
   accumulated: "acc_sqnr_db",
   sensitivity: "sensitivity_db",
   max: "max_abs",
-  latency: "plan_us",
+  latency: "latency_us",
   share: "latency_share",
   "#": "index",
 };

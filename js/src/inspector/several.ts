@@ -81,7 +81,7 @@ function summary(
   const ops = tally(chosen.map((layer) => store.model.op(layer)));
   const more = ops.length > OPS ? `, ${plural(ops.length - OPS, "more type")}` : "";
   const blocked = chosen.filter((layer) => store.isBlacklisted(layer)).length;
-  const known = chosen.map((layer) => f.plan_us[layer] ?? Number.NaN).filter((us) => !Number.isNaN(us));
+  const known = chosen.map((layer) => f.latency_us[layer] ?? Number.NaN).filter((us) => !Number.isNaN(us));
   const spent = known.reduce((sum, us) => sum + us, 0);
   return section(
     "What they are",

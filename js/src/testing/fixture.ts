@@ -295,6 +295,7 @@ export class FakeSource implements Source {
       elements: counts(() => 2048),
       fp32_us: column((layer) => 1 + (layer % 5)),
       plan_us: column((layer) => (1 + (layer % 5)) * (this.low[layer] ? 0.6 : 1)),
+      latency_us: column((layer) => (1 + (layer % 5)) * (this.low[layer] ? 0.6 : 1)),
       cast: Uint8Array.from(edges.from, (from, edge) => {
         const to = edges.to[edge] as number;
         const [before, after] = [isLow(from), to < count ? isLow(to) : false];
