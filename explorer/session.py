@@ -325,14 +325,19 @@ class Exploration:
         if self.samples.origin == "random":
             found.append("The inputs are random: ranges and errors from random inputs are not to be trusted.")
         if self.target:
-            support = kernel_support(self.target)
-            known = support.source.partition(":")[0].rstrip(".")
-            found.append(
-                f"Which layers may run low follows the kernels of {self.target} ({known[:1].lower()}{known[1:]})."
-                if support.known
-                else f"Which layers may run low follows ONNX alone: there is no list of kernels of {self.target}."
-            )
+            found.append(self.target_note)
         return tuple(found)
+
+    @property
+    def target_note(self) -> str:
+        """What decided which layers may run low, as a sentence; empty where no backend was asked."""
+        if not self.target:
+            return ""
+        support = kernel_support(self.target)
+        if not support.known:
+            return f"Which layers may run low follows ONNX alone: there is no list of kernels of {self.target}."
+        known = support.source.partition(":")[0].rstrip(".")
+        return f"Which layers may run low follows the kernels of {self.target} ({known[:1].lower()}{known[1:]})."
 
     def report(self, path: str | Path, *, gpu_model: str | None = None, clamp: bool = False) -> Path:
         """Write the report, one HTML file that works offline, and return its path.

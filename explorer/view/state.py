@@ -51,7 +51,9 @@ def panel_state(c: Controller) -> Json:
     decisions = x.decisions()
     numbers = {layer.id: number for number, layer in enumerate(x.model.layers)}
     shown = c.shown.errors if c.shown else None
-    warnings = list(x.warnings())
+    # The choice of the backend tells whose kernels were asked; it is a warning only where there are none to ask.
+    asked = bool(x.target) and kernel_support(str(x.target)).known
+    warnings = [each for each in x.warnings() if not (asked and each == x.target_note)]
     if shown is not None and isinstance(shown.accuracy, InputError):
         warnings.append(str(shown.accuracy))
     if c.trouble:

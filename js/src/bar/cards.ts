@@ -74,8 +74,10 @@ function labelOf(key: Key, state: PanelState): string {
 
 /** Returns how a figure that is not known can be had. */
 function waysToKnow(key: Key, state: PanelState): string {
-  if (key === "latency") return state.gpus.length > 0 && !state.created ? "choose what to show it of" : "";
-  return key === "output_error" && state.run.state === "running" ? "being measured" : "";
+  if (key === "latency" && !state.gpu)
+    return state.gpus.length > 0 && !state.created ? "choose what to show it of" : "";
+  if (state.run.state !== "running") return "";
+  return key === "output_error" ? "being measured" : key === "latency" ? "being worked out" : "";
 }
 
 function toneOf(figure: Figure | null): string {

@@ -102,12 +102,12 @@ function ranked(graph: GroupGraph, sizes: readonly Size[]): GroupLayout {
 function measured(graph: GroupGraph, sizes: readonly Size[], g: Graph): GroupLayout {
   const items = new Map<string, Item>();
   for (const name of g.nodes()) {
-    const { x, y, width } = g.node(name) as { x: number; y: number; width: number };
-    items.set(name, { rank: y, x, half: width / 2, box: name.startsWith("c") });
+    const { x, y, width, height } = g.node(name) as Size & { x: number; y: number };
+    items.set(name, { rank: y, x, half: width / 2, height });
   }
   const chain = (from: string, to: string, name: string): Chain => {
     const { points } = g.edge(from, to, name) as { points: { x: number; y: number }[] };
-    const passed = points.slice(1, -1).map(({ x, y }) => ({ rank: y, x, half: 0, box: false }));
+    const passed = points.slice(1, -1).map(({ x, y }) => ({ rank: y, x, half: 0, height: 0 }));
     return [items.get(from) as Item, ...passed, items.get(to) as Item];
   };
   const chains = {
@@ -119,7 +119,7 @@ function measured(graph: GroupGraph, sizes: readonly Size[], g: Graph): GroupLay
   items.delete("top");
   items.delete("bottom");
   const passing = all.flatMap((way) => way.slice(1, -1));
-  straighten([...items.values(), ...passing], all, (a, b) => (a.box && b.box ? NODE_GAP : EDGE_GAP));
+  straighten([...items.values(), ...passing], all, (a, b) => (a.height && b.height ? NODE_GAP : EDGE_GAP));
   const halves = new Map<number, number>(); // by rank: half of the height of its tallest box
   sizes.forEach(({ height }, child) => {
     const { rank } = items.get(`c${child}`) as Item;

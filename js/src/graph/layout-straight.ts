@@ -1,8 +1,8 @@
 /**
- * Sets the horizontal places of a ranked drawing anew, so that its longest path is one straight column.
+ * Sets the horizontal places of a ranked drawing anew, so that its tallest path is one straight column.
  *
  * dagre keeps long edges straight at any price: in a net of many skip connections every box then stands half a width
- * beside the one before, and the drawing runs away sideways. Here the boxes of the longest path stay put and the wires
+ * beside the one before, and the drawing runs away sideways. Here the boxes of the tallest path stay put and the wires
  * make way. Ranks and the order within them stay as dagre found them.
  */
 
@@ -11,7 +11,8 @@ export interface Item {
   rank: number; // ranks in drawing order, any numbers
   x: number; // centre
   half: number; // half of its width
-  box: boolean; // false: a wire that passes
+  /** Height of a box; 0 for a port or a wire that passes. */
+  height: number;
 }
 
 /** Items that follow each other along one edge, from its maker to its consumer. */
@@ -24,15 +25,19 @@ const HELD = 1e4; // weight of the column against what pulls at it
 /** Moves the items, the column to 0; `gap` is the least distance between two neighbours of a rank. */
 export function straighten(items: readonly Item[], chains: readonly Chain[], gap: (a: Item, b: Item) => number): void {
   const ranks = byRank(items);
-  const column = longestPath(chains);
+  const column = tallestPath(chains);
   if (column.size === 0) return;
   shear(ranks, column);
   const links = linksOf(chains);
   for (let sweep = 0; sweep < SWEEPS; sweep++) {
-    const order = sweep % 2 === 0 ? ranks : ranks.toReversed();
-    for (const rank of order) settle(rank, column, links, gap);
+    // Down, each follows what feeds it; up, what it feeds: a side branch becomes straight in one sweep.
+    const side = sweep % 2 === 0 ? "above" : "below";
+    const order = side === "above" ? ranks : ranks.toReversed();
+    for (const rank of order) settle(rank, column, links[side], gap);
   }
 }
+
+type Links = ReadonlyMap<Item, { to: Item; pull: number }[]>;
 
 function byRank(items: readonly Item[]): Item[][] {
   const found = new Map<number, Item[]>();
@@ -46,28 +51,28 @@ function byRank(items: readonly Item[]): Item[][] {
   return ranks;
 }
 
-/** Returns the items of the path that passes most boxes, the places where its wires pass ranks among them. */
-function longestPath(chains: readonly Chain[]): ReadonlySet<Item> {
+/** Returns the items of the path of the tallest boxes, the places where its wires pass ranks among them. */
+function tallestPath(chains: readonly Chain[]): ReadonlySet<Item> {
   const leaving = new Map<Item, Chain[]>();
   for (const chain of chains) {
     const from = chain[0] as Item;
     if ((chain[chain.length - 1] as Item).rank <= from.rank) continue; // an edge back is no way on
     leaving.set(from, [...(leaving.get(from) ?? []), chain]);
   }
-  const best = new Map<Item, { boxes: number; next: Chain | null }>();
+  const best = new Map<Item, { height: number; next: Chain | null }>();
   const starts = [...leaving.keys()].sort((a, b) => b.rank - a.rank); // consumers first
-  const from = (item: Item): { boxes: number; next: Chain | null } =>
-    best.get(item) ?? { boxes: weightOf(item), next: null };
+  const from = (item: Item): { height: number; next: Chain | null } =>
+    best.get(item) ?? { height: item.height, next: null };
   for (const item of starts) {
-    let found = { boxes: weightOf(item), next: null as Chain | null };
+    let found = { height: item.height, next: null as Chain | null };
     for (const chain of leaving.get(item) ?? []) {
-      const boxes = weightOf(item) + from(chain[chain.length - 1] as Item).boxes;
-      if (boxes > found.boxes || !found.next) found = { boxes, next: chain }; // as far as it goes, to the border too
+      const height = item.height + from(chain[chain.length - 1] as Item).height;
+      if (height > found.height || !found.next) found = { height, next: chain }; // as far as it goes, to the border too
     }
     best.set(item, found);
   }
   let start: Item | undefined;
-  for (const item of best.keys()) if (!start || from(item).boxes >= from(start).boxes) start = item; // from the border
+  for (const item of best.keys()) if (!start || from(item).height >= from(start).height) start = item; // from the border
   const column = new Set<Item>();
   for (let at = start; at; ) {
     column.add(at);
@@ -76,10 +81,6 @@ function longestPath(chains: readonly Chain[]): ReadonlySet<Item> {
     at = next ? next[next.length - 1] : undefined;
   }
   return column;
-}
-
-function weightOf(item: Item): number {
-  return item.box ? 1 : 0;
 }
 
 /** Moves each rank as a whole, so that the column stands straight at 0. */
@@ -92,12 +93,15 @@ function shear(ranks: readonly Item[][], column: ReadonlySet<Item>): void {
   });
 }
 
-function linksOf(chains: readonly Chain[]): Map<Item, { to: Item; pull: number }[]> {
-  const links = new Map<Item, { to: Item; pull: number }[]>();
+/** Returns by item what pulls at it from the ranks above, and from those below. */
+function linksOf(chains: readonly Chain[]): { above: Links; below: Links } {
+  const above = new Map<Item, { to: Item; pull: number }[]>();
+  const below = new Map<Item, { to: Item; pull: number }[]>();
   const link = (from: Item, to: Item, pull: number): void => {
-    const known = links.get(from);
+    const side = to.rank < from.rank ? above : below;
+    const known = side.get(from);
     if (known) known.push({ to, pull });
-    else links.set(from, [{ to, pull }]);
+    else side.set(from, [{ to, pull }]);
   };
   for (const chain of chains) {
     const short = chain.length <= 3; // one wire between neighbouring ranks
@@ -108,14 +112,14 @@ function linksOf(chains: readonly Chain[]): Map<Item, { to: Item; pull: number }
       link(b, a, pull);
     }
   }
-  return links;
+  return { above, below };
 }
 
 /** Brings the items of a rank as near as they can come to where their neighbours pull them, in their order. */
 function settle(
   rank: readonly Item[],
   column: ReadonlySet<Item>,
-  links: ReadonlyMap<Item, { to: Item; pull: number }[]>,
+  links: Links,
   gap: (a: Item, b: Item) => number,
 ): void {
   // Least squares under "each at least so far right of the one before": pool adjacent violators.
@@ -142,11 +146,7 @@ function settle(
   }
 }
 
-function wish(
-  item: Item,
-  column: ReadonlySet<Item>,
-  links: ReadonlyMap<Item, { to: Item; pull: number }[]>,
-): { wanted: number; weight: number } {
+function wish(item: Item, column: ReadonlySet<Item>, links: Links): { wanted: number; weight: number } {
   if (column.has(item)) return { wanted: 0, weight: HELD };
   let [sum, weight] = [0, 0];
   for (const { to, pull } of links.get(item) ?? []) {

@@ -69,7 +69,7 @@ function content(view: View): (HTMLElement | string)[] {
     );
     parts.push(h("ul", { class: "pe-graph-entries" }, ...list));
   }
-  if (stale && dependsOnRun(scale.quantity)) {
+  if (stale && !scale.missing && dependsOnRun(scale.quantity)) {
     parts.push(h("p", { class: "pe-graph-note" }, "Greyed: errors are of the plan before the last change."));
   }
   parts.push(marks(view));

@@ -61,7 +61,7 @@ export function createToolbar(view: View, search: HTMLElement, keys: () => void)
         h(
           "option",
           { value: quantity, disabled: reasons[at] !== "" && quantity !== store.colour, title: reasons[at] || null },
-          reasons[at] ? `${QUANTITY_LABEL[quantity]} (not known yet)` : QUANTITY_LABEL[quantity],
+          reasons[at] ? `${QUANTITY_LABEL[quantity]} (not yet)` : QUANTITY_LABEL[quantity],
         ),
       ),
     );
