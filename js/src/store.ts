@@ -11,6 +11,9 @@ export type Tab = (typeof TABS)[number];
 /** What changed: `data` is state or figures (or what is expected of them), the others are the user's view of it. */
 export type Topic = "data" | "selection" | "colour" | "groups" | "hover" | "tab" | "notice";
 
+const PATIENCE_MS = 3000; // without an answer for this long, the kernel is at something else
+const BUSY = "Waiting for the kernel. It may be running another cell; if it is gone, run this panel's cell again.";
+
 export interface Notice {
   text: string;
   tone: "note" | "error" | "call";
@@ -151,12 +154,14 @@ export class Store {
     this.expect(edit);
     this.waiting += 1;
     this.emit("data");
+    const patience = setTimeout(() => this.say(BUSY), PATIENCE_MS);
     try {
       const { call } = await this.source.request("edit", { edit });
       this.say(call, "call");
     } catch (error) {
       this.refuse(error);
     } finally {
+      clearTimeout(patience);
       this.waiting -= 1;
       // Python sends the new state before it answers, so what was expected is no longer needed.
       if (this.waiting === 0) this.expected.clear();
