@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
     from explorer.plan import Rule
 
-__all__ = ["plan_calls", "session_code"]
+__all__ = ["RULE_ARGUMENTS", "plan_calls", "rule_runs", "session_code"]
 
 WIDTH: Final = 100  # columns; a single longer name still stands on one line
-_ARGUMENTS: Final = {"op": "op_types", "layer": "layers", "scope": "scopes"}
+RULE_ARGUMENTS: Final = {"op": "op_types", "layer": "layers", "scope": "scopes"}
 _INDENT: Final = "    "
 
 
@@ -118,7 +118,7 @@ def _calls(plan: Plan) -> tuple[_Call, list[_Call]]:
     found = []
     for begin, start in ways:
         made, calls = start, []
-        for run in _runs(plan.rules[len(start.rules) :]):
+        for run in rule_runs(plan.rules[len(start.rules) :]):
             call = _rule_call(run)
             made = getattr(made, call.method)(**dict(call.arguments))
             calls.append(call)
@@ -139,9 +139,9 @@ def _start(preset: str, plan: Plan) -> _Call:
     return _Call("", tuple(more)) if preset == "full" else _Call(".preset", (("", preset), *more))
 
 
-def _runs(rules: Iterable[Rule]) -> list[list[Rule]]:
+def rule_runs(rules: Iterable[Rule]) -> list[list[Rule]]:
     """Return the rules in stretches that one call adds in the same order."""
-    order = list(_ARGUMENTS)
+    order = list(RULE_ARGUMENTS)
     runs: list[list[Rule]] = []
     for rule in rules:
         last = runs[-1][-1] if runs else None
@@ -155,7 +155,7 @@ def _runs(rules: Iterable[Rule]) -> list[list[Rule]]:
 def _rule_call(run: Sequence[Rule]) -> _Call:
     named: dict[str, list[str]] = {}
     for rule in run:
-        named.setdefault(_ARGUMENTS[rule.kind], []).append(rule.pattern)
+        named.setdefault(RULE_ARGUMENTS[rule.kind], []).append(rule.pattern)
     return _Call("block" if run[0].format == "fp32" else "allow", tuple(named.items()))
 
 

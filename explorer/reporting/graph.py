@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from explorer.plan import NO_FORMAT, PRESETS
+from explorer.plan import PRESETS
 from explorer.probe.values import Bands
 from explorer.report.tiles import tiles
-from explorer.scene import figures, num, read_only_scene
+from explorer.scene import figures, findings_json, num, ops_json, plan_json, read_only_scene
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from explorer.convert import Decisions
     from explorer.measure import Histogram
-    from explorer.model import Layer
     from explorer.report import ReportData
     from explorer.report.layers import Layers
     from explorer.session import Exploration
@@ -102,11 +99,7 @@ def _state(exploration: Exploration, data: ReportData, layers: Layers) -> Json:
         "preset": preset,
         "presets": [{"name": name, "label": name} for name in PRESETS],
         "keep_io": plan.keep_io,
-        "plan": {
-            "rules": [{"kind": rule.kind, "pattern": rule.pattern, "format": rule.format} for rule in plan.rules],
-            "layers": dict(plan.overrides),
-            "text": str(plan),
-        },
+        "plan": plan_json(plan),
         "target": target,
         "targets": [{"name": target, "label": target or "ONNX alone", "ready": True, "missing": "", "kernels": ""}],
         "gpu": "",
@@ -114,11 +107,11 @@ def _state(exploration: Exploration, data: ReportData, layers: Layers) -> Json:
         "run": {"state": "idle", "stage": "", "done": 0, "total": 0, "seconds": None, "error": None},
         "undo": 0,
         "redo": 0,
-        "ops": _ops(exploration.decisions()),
+        "ops": ops_json(exploration.decisions()),
         "headline": _headline(data, layers),
         "outputs": _outputs(data),
         "tried": _tried(exploration),
-        "findings": _findings(exploration, data),
+        "findings": findings_json(data.findings, exploration.model),
         "warnings": list(data.warnings),
         "samples": data.samples.description,
         "random": data.samples.random,
@@ -126,29 +119,6 @@ def _state(exploration: Exploration, data: ReportData, layers: Layers) -> Json:
         "code": data.python,
         "created": data.created,
     }
-
-
-def _ops(decisions: Decisions) -> list[Json]:
-    """Return the op types with float tensors, most frequent first."""
-    count: Counter[str] = Counter()
-    low: Counter[str] = Counter()
-    example: dict[str, Layer] = {}
-    for layer in decisions.typing.model.layers:
-        found = decisions[layer.id].format
-        if found != NO_FORMAT:
-            count[layer.qualified_op] += 1
-            low[layer.qualified_op] += found == decisions.plan.format
-            example.setdefault(layer.qualified_op, layer)
-    rules = [(rule.matcher(), rule.format == "fp32") for rule in decisions.plan.rules if rule.kind == "op"]
-    return [
-        {
-            "op": op,
-            "count": number,
-            "low": low[op],
-            "blocked": next((blocks for matches, blocks in reversed(rules) if matches(example[op])), False),
-        }
-        for op, number in count.most_common()
-    ]
 
 
 def _headline(data: ReportData, layers: Layers) -> Json:
@@ -172,24 +142,6 @@ def _worst_db(data: ReportData) -> float | None:
     if ratios.size == 0:
         return None
     return float("-inf") if np.isnan(ratios).any() else float(ratios.min())
-
-
-def _findings(exploration: Exploration, data: ReportData) -> list[Json]:
-    """Return `FindingState` of js/src/protocol.ts: what helps is told, and cannot be applied here."""
-    number = {layer.id: index for index, layer in enumerate(exploration.model.layers)}
-    return [
-        {
-            "id": each.id,
-            "tone": each.tone,
-            "title": each.title,
-            "text": each.text,
-            "evidence": each.evidence,
-            "layers": [number[layer_id] for layer_id in each.layers],
-            "fix": each.fix.label if each.fix else "",
-            "code": each.fix.code if each.fix else "",
-        }
-        for each in data.findings
-    ]
 
 
 def _outputs(data: ReportData) -> list[Json]:

@@ -6,6 +6,7 @@ from explorer.scene.figures import NEVER, figures
 from explorer.scene.frame import decode_frame, encode_frame
 from explorer.scene.numbers import Num, num
 from explorer.scene.page import read_only_scene
+from explorer.scene.state import findings_json, ops_json, plan_json
 from explorer.scene.structure import encode, structure
 
 __all__ = [
@@ -17,8 +18,11 @@ __all__ = [
     "encode",
     "encode_frame",
     "figures",
+    "findings_json",
     "layer_details",
     "num",
+    "ops_json",
+    "plan_json",
     "read_only_scene",
     "structure",
 ]

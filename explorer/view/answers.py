@@ -12,15 +12,11 @@ from explorer.export.python_code import session_code
 from explorer.scene import encode, layer_details, structure
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from explorer.advise import Finding
     from explorer.session import Exploration
 
 __all__ = [
     "blacklist_call",
     "blacklist_json",
-    "finding_json",
     "layer_json",
     "python_code",
     "structure_json",
@@ -91,25 +87,6 @@ def python_code(x: Exploration) -> str:
     inputs = None if x.samples.origin == "random" else "inputs.npz" if in_memory else x.samples.name
     code = session_code(x.model.path or "model.onnx", x.plan, inputs=inputs, target=x.target)
     return "\n".join([*missing, code])
-
-
-def finding_json(found: Finding, numbers: Mapping[str, int]) -> Json:
-    """Return `FindingState` of js/src/protocol.ts.
-
-    Args:
-        found: the finding.
-        numbers: of the layers, by id.
-    """
-    return {
-        "id": found.id,
-        "tone": found.tone,
-        "title": found.title,
-        "text": found.text,
-        "evidence": found.evidence,
-        "layers": [numbers[layer] for layer in found.layers],
-        "fix": found.fix.label if found.fix else "",
-        "code": found.fix.code if found.fix else "",
-    }
 
 
 # -- other tools -------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from explorer.export.python_code import plan_calls
+from explorer.export.python_code import RULE_ARGUMENTS, plan_calls, rule_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 __all__ = ["change_call", "in_format"]
 
 _STEPS_LENGTH = 2  # steps tell what was done; where they are longer than this, the whole plan reads better
-_ARGUMENTS = {"op": "op_types", "layer": "layers", "scope": "scopes"}  # of Plan.block, Plan.allow and Plan.drop
 
 
 def change_call(old: tuple[Plan, str | None], new: tuple[Plan, str | None]) -> str:
@@ -50,7 +49,7 @@ def _steps(old: Plan, new: Plan) -> str:
     if gone:
         made = made.drop(**_named(gone))
         text += f".drop({_arguments(gone)})"
-    for run in _runs(added, new.format):
+    for run in rule_runs(added):
         method, arguments, made = _ruled(made, run)
         text += f".{method}({arguments})"
     changed: dict[str, str | None] = dict.fromkeys(key for key in old.overrides if key not in new.overrides)
@@ -63,20 +62,6 @@ def _set(formats: Mapping[str, str | None]) -> str:
     return f".set({dict(formats)!r})" if formats else ""
 
 
-def _runs(rules: Iterable[Rule], low: str) -> list[list[Rule]]:
-    """Return the rules in stretches that one call can add: of one format, and ordered by kind."""
-    order = list(_ARGUMENTS)
-    runs: list[list[Rule]] = []
-    for rule in rules:
-        last = runs[-1][-1] if runs else None
-        if last and last.format == rule.format and order.index(last.kind) <= order.index(rule.kind):
-            runs[-1].append(rule)
-        else:
-            runs.append([rule])
-    assert all(rule.format in ("fp32", low) for run in runs for rule in run)
-    return runs
-
-
 def _ruled(plan: Plan, run: Sequence[Rule]) -> tuple[str, str, Plan]:
     method = "block" if run[0].format == "fp32" else "allow"
     return method, _arguments(run), getattr(plan, method)(**_named(run))
@@ -85,7 +70,7 @@ def _ruled(plan: Plan, run: Sequence[Rule]) -> tuple[str, str, Plan]:
 def _named(rules: Iterable[Rule]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for rule in rules:
-        found.setdefault(_ARGUMENTS[rule.kind], []).append(rule.pattern)
+        found.setdefault(RULE_ARGUMENTS[rule.kind], []).append(rule.pattern)
     return found
 
 

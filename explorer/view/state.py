@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from explorer.backends.gpus import GPUS
@@ -14,14 +13,13 @@ from explorer.measure.latency import CpuLatency
 from explorer.plan import NO_FORMAT, PRESETS
 from explorer.report import text
 from explorer.results import Accuracy, provenance_of
-from explorer.scene import cast_count, num
-from explorer.view.answers import finding_json, python_code
+from explorer.scene import cast_count, findings_json, num, ops_json, plan_json
+from explorer.view.answers import python_code
 from explorer.view.devices import THIS_CPU
 from explorer.view.words import figure, sqnr_text
 
 if TYPE_CHECKING:
     from explorer.convert import Decisions
-    from explorer.model import Layer
     from explorer.results import TriedPlan
     from explorer.view.controller import Controller
 
@@ -49,7 +47,6 @@ def panel_state(c: Controller) -> Json:
     """Return the state as it is now; to be called under the controller's lock."""
     x, plan = c.x, c.x.plan
     decisions = x.decisions()
-    numbers = {layer.id: number for number, layer in enumerate(x.model.layers)}
     shown = c.shown.errors if c.shown else None
     # The choice of the backend tells whose kernels were asked; it is a warning only where there are none to ask.
     asked = bool(x.target) and kernel_support(str(x.target)).known
@@ -65,11 +62,7 @@ def panel_state(c: Controller) -> Json:
         "preset": plan.preset_name,
         "presets": [{"name": name, "label": _PRESETS.get(name, name)} for name in PRESETS],
         "keep_io": plan.keep_io,
-        "plan": {
-            "rules": [{"kind": rule.kind, "pattern": rule.pattern, "format": rule.format} for rule in plan.rules],
-            "layers": dict(plan.overrides),
-            "text": str(plan),
-        },
+        "plan": plan_json(plan),
         "target": x.target or "",
         "targets": list(_targets()),
         "gpu": c.gpu,
@@ -77,11 +70,11 @@ def panel_state(c: Controller) -> Json:
         "run": run_state(c.run),
         "undo": len(c.undo),
         "redo": len(c.redo),
-        "ops": _ops(decisions),
+        "ops": ops_json(decisions),
         "headline": _headline(c, decisions),
         "outputs": _outputs(c),
         "tried": [_tried(c, index, each) for index, each in enumerate(x.tried)],
-        "findings": [finding_json(each, numbers) for each in c.findings],
+        "findings": findings_json(c.findings, x.model),
         "warnings": warnings,
         "samples": x.samples.describe(),
         "random": x.samples.origin == "random",
@@ -113,29 +106,6 @@ def _targets() -> tuple[Json, ...]:
             }
         )
     return (*found, _NO_TARGET)
-
-
-def _ops(decisions: Decisions) -> list[Json]:
-    plan, layers = decisions.plan, decisions.typing.model.layers
-    count: Counter[str] = Counter()
-    low: Counter[str] = Counter()
-    example: dict[str, Layer] = {}
-    for layer in layers:
-        found = decisions[layer.id].format
-        if found != NO_FORMAT:
-            count[layer.qualified_op] += 1
-            low[layer.qualified_op] += found == plan.format
-            example.setdefault(layer.qualified_op, layer)
-    rules = [(rule.matcher(), rule.format == "fp32") for rule in plan.rules if rule.kind == "op"]
-    return [
-        {
-            "op": op,
-            "count": number,
-            "low": low[op],
-            "blocked": next((blocks for matches, blocks in reversed(rules) if matches(example[op])), False),
-        }
-        for op, number in count.most_common()
-    ]
 
 
 # -- headline ----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 import { h } from "../dom";
 import type { Store } from "../store";
 import { watchTheme } from "../theme";
+import { badgeOf, hasDetail } from "./boxes";
+import { type Rect, toScreen } from "./camera";
 import { createCard } from "./card";
 import { createCrumbs } from "./crumbs";
 import { layerSentence } from "./describe";
@@ -9,7 +11,7 @@ import { createKeysDialog } from "./dialog";
 import { paint } from "./draw";
 import { initialOpen } from "./groups";
 import { handleKey } from "./keyboard";
-import { createLayout } from "./layout";
+import { type Box, createLayout } from "./layout";
 import { createLegend } from "./legend";
 import { createList } from "./list";
 import { createMenu } from "./menu";
@@ -18,13 +20,19 @@ import { pictureOf } from "./picture";
 import { attachPointer } from "./pointer";
 import { createSearch } from "./search";
 import { createToolbar } from "./toolbar";
-import { View } from "./view";
+import { type Key, keyOfGroup, View } from "./view";
 import { trueEdgesOf } from "./ways";
 import "../style/graph.css";
 
 export interface Graph {
   /** Returns the graph as seen now, as a data: URL of a PNG. */
   picture(): string;
+  /** Returns where a layer, input or output is in the window, in pixels; null while a scope hides it. */
+  rectOf(node: number): Rect | null;
+  /** Returns where the badge of a layer is; null where it has none, or none that can be hit at this scale. */
+  badgeOf(layer: number): Rect | null;
+  /** Returns where a scope is, folded or not; null while another one hides it. */
+  rectOfGroup(group: number): Rect | null;
   dispose(): void;
 }
 
@@ -94,6 +102,13 @@ export function createGraph(host: HTMLElement, store: Store): Graph {
   });
   return {
     picture: () => pictureOf(canvas),
+    rectOf: (node) => inWindow(view, node),
+    badgeOf(layer) {
+      const box = view.scene.boxes[view.scene.boxOf(layer)];
+      if (box?.kind !== "layer" || !hasDetail(view.camera.scale) || view.facts.switchable[layer] !== 1) return null;
+      return inWindow(view, layer, badgeOf(box));
+    },
+    rectOfGroup: (group) => inWindow(view, keyOfGroup(group)),
     dispose() {
       for (const stop of stops) stop();
       for (const part of [list, card, menu, keys, search, toolbar, legend, minimap, crumbs]) part.dispose();
@@ -101,6 +116,17 @@ export function createGraph(host: HTMLElement, store: Store): Graph {
       stage.remove();
     },
   };
+}
+
+/** Returns where a box, or a part of it given in the world, is in the window; null while a scope hides it. */
+function inWindow(view: View, key: Key, part?: Rect): Rect | null {
+  const at = view.boxOfKey(key);
+  if (at < 0 || view.keyOf(at) !== key) return null;
+  const { left, top } = view.canvas.getBoundingClientRect();
+  const { scale } = view.camera;
+  const { x, y, width, height } = part ?? (view.scene.boxes[at] as Box);
+  const from = toScreen(view.camera, x, y);
+  return { x: left + from.x, y: top + from.y, width: width * scale, height: height * scale };
 }
 
 /** The element may have no size when it is mounted, and gets one later. */

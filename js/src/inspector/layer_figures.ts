@@ -205,6 +205,11 @@ export function latencySection(store: Store, layer: number, folded: Map<string, 
   const f = store.figures;
   const [before, after] = [at(f.fp32_us, layer), at(f.plan_us, layer)];
   if (!f.latencyProvenance || (Number.isNaN(before) && Number.isNaN(after))) return null;
+  if (before === 0 && !(after > 0)) {
+    // Kernels are timed, not layers: that of a fused group stands at one of them.
+    const words = h("p", { class: "pe-i-reason" }, "Fused with its neighbours: the time stands at one of them.");
+    return section("Latency", folded, words, provenance(f.latencyProvenance) ?? "");
+  }
   const rows: [string, string][] = [];
   if (!Number.isNaN(before)) rows.push(["fp32", duration(before)]);
   if (!Number.isNaN(after)) {
