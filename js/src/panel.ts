@@ -24,6 +24,7 @@ export function mountPanel(element: HTMLElement, source: Source): Panel {
     {
       class: "pe-panel",
       "data-lm-suppress-shortcuts": "true",
+      tabindex: -1, // else a click on plain words gives the keyboard to the cell
       role: "application",
       "aria-label": "Precision Explorer",
     },
@@ -31,12 +32,14 @@ export function mountPanel(element: HTMLElement, source: Source): Panel {
     h("div", { class: "pe-main" }, graph, inspector),
   );
   element.append(root);
+  const release = holdFocus(root);
   const drawn = createGraph(graph, store);
   const parts = [createBar(bar, store), drawn, createInspector(inspector, store)];
   const panel: Panel = {
     store,
     graph: drawn,
     dispose() {
+      release();
       for (const part of parts) part.dispose();
       store.dispose();
       source.dispose();
@@ -46,4 +49,32 @@ export function mountPanel(element: HTMLElement, source: Source): Panel {
   // For the browser's console, and for tests that have to know where on the canvas a layer is.
   Object.assign(root, { precisionExplorer: panel });
   return panel;
+}
+
+const STEALS = 3; // for one press; a host that insists has it
+
+/**
+ * Takes the focus back when the cell around the panel takes it: a click in a cell that is not the active one makes
+ * JupyterLab activate that cell and focus it, and the next key would add or delete cells.
+ */
+function holdFocus(root: HTMLElement): () => void {
+  let left = 0;
+  const press = (event: Event): void => {
+    left = event.composedPath().includes(root) ? STEALS : 0;
+  };
+  const lost = (event: FocusEvent): void => {
+    const [from, to] = [event.target, event.relatedTarget];
+    if (left === 0 || !(to instanceof Node) || to === root || !to.contains(root)) return;
+    left -= 1;
+    queueMicrotask(() => {
+      const held = from instanceof HTMLElement && from.isConnected ? from : root;
+      held.focus({ preventScroll: true });
+    });
+  };
+  document.addEventListener("pointerdown", press, true);
+  root.addEventListener("focusout", lost);
+  return () => {
+    document.removeEventListener("pointerdown", press, true);
+    root.removeEventListener("focusout", lost);
+  };
 }

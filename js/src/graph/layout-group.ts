@@ -1,6 +1,7 @@
 /** One scope group laid out by dagre: where its children lie, and by which points the edges between them pass. */
 import { layout as dagre, Graph } from "@dagrejs/dagre";
 import type { GroupGraph } from "./layout-edges";
+import { type Laned, type Lanes, lanesOf, laneWays } from "./layout-lanes";
 import { type Chain, type Item, straighten } from "./layout-straight";
 
 export interface Size {
@@ -31,6 +32,7 @@ const PORT = 6; // width that a wire takes on a border
 const BEYOND = 6; // how far wires may run above and below the boxes
 const MOST_CHILDREN = 300; // beyond, dagre takes seconds
 const COLUMNS_GAP = 40;
+const OUTSIDE = 1e7; // left or right of all that dagre placed
 
 /** Returns the layout of a group whose children have these sizes. */
 export function layoutGroup(graph: GroupGraph, sizes: readonly Size[]): GroupLayout {
@@ -50,11 +52,12 @@ function ranked(graph: GroupGraph, sizes: readonly Size[]): GroupLayout {
   sizes.forEach(({ width, height }, child) => {
     g.setNode(`c${child}`, { width, height });
   });
-  graph.portsIn.forEach((_, port) => {
-    g.setNode(`i${port}`, { width: PORT, height: 0 });
+  const lanes = lanesOf(graph);
+  graph.ins.forEach(({ port }, at) => {
+    if (!lanes.ins.has(at)) g.setNode(`i${port}`, { width: PORT, height: 0 });
   });
-  graph.portsOut.forEach((_, port) => {
-    g.setNode(`o${port}`, { width: PORT, height: 0 });
+  graph.outs.forEach(({ port }, at) => {
+    if (!lanes.outs.has(at)) g.setNode(`o${port}`, { width: PORT, height: 0 });
   });
   const taken = new Set<number>();
   const giving = new Set<number>();
@@ -67,11 +70,11 @@ function ranked(graph: GroupGraph, sizes: readonly Size[]): GroupLayout {
     taken.add(to);
   });
   graph.ins.forEach(({ port, child }, at) => {
-    edge(`i${port}`, `c${child}`, `in${at}`, 1);
+    if (!lanes.ins.has(at)) edge(`i${port}`, `c${child}`, `in${at}`, 1);
     taken.add(child);
   });
   graph.outs.forEach(({ port, child }, at) => {
-    edge(`c${child}`, `o${port}`, `out${at}`, 1);
+    if (!lanes.outs.has(at)) edge(`c${child}`, `o${port}`, `out${at}`, 1);
     giving.add(child);
   });
   // Ports belong to the borders: a node above all else and one below all else hold them there, no box beside them.
@@ -79,7 +82,7 @@ function ranked(graph: GroupGraph, sizes: readonly Size[]): GroupLayout {
   if (above) {
     g.setNode("top", { width: 0, height: 0 });
     graph.portsIn.forEach((_, port) => {
-      edge("top", `i${port}`, `ti${port}`, 40);
+      if (g.hasNode(`i${port}`)) edge("top", `i${port}`, `ti${port}`, 40);
     });
     sizes.forEach((_, child) => {
       if (!taken.has(child)) edge("top", `c${child}`, `tc${child}`, 0, 2);
@@ -88,18 +91,18 @@ function ranked(graph: GroupGraph, sizes: readonly Size[]): GroupLayout {
   if (below) {
     g.setNode("bottom", { width: 0, height: 0 });
     graph.portsOut.forEach((_, port) => {
-      edge(`o${port}`, "bottom", `bo${port}`, 40);
+      if (g.hasNode(`o${port}`)) edge(`o${port}`, "bottom", `bo${port}`, 40);
     });
     sizes.forEach((_, child) => {
       if (!giving.has(child)) edge(`c${child}`, "bottom", `bc${child}`, 0, 2);
     });
   }
   dagre(g);
-  return measured(graph, sizes, g);
+  return measured(graph, sizes, g, lanes);
 }
 
 /** Reads what dagre found, set straight and cropped to the boxes and ports. */
-function measured(graph: GroupGraph, sizes: readonly Size[], g: Graph): GroupLayout {
+function measured(graph: GroupGraph, sizes: readonly Size[], g: Graph, lanes: Lanes): GroupLayout {
   const items = new Map<string, Item>();
   for (const name of g.nodes()) {
     const { x, y, width, height } = g.node(name) as Size & { x: number; y: number };
@@ -110,10 +113,11 @@ function measured(graph: GroupGraph, sizes: readonly Size[], g: Graph): GroupLay
     const passed = points.slice(1, -1).map(({ x, y }) => ({ rank: y, x, half: 0, height: 0 }));
     return [items.get(from) as Item, ...passed, items.get(to) as Item];
   };
+  const beside = layLanes(graph, lanes, items);
   const chains = {
     between: graph.pairs.map(({ from, to }, at) => chain(`c${from}`, `c${to}`, `p${at}`)),
-    entering: graph.ins.map(({ port, child }, at) => chain(`i${port}`, `c${child}`, `in${at}`)),
-    leaving: graph.outs.map(({ port, child }, at) => chain(`c${child}`, `o${port}`, `out${at}`)),
+    entering: graph.ins.map(({ port, child }, at) => beside.ins.get(at) ?? chain(`i${port}`, `c${child}`, `in${at}`)),
+    leaving: graph.outs.map(({ port, child }, at) => beside.outs.get(at) ?? chain(`c${child}`, `o${port}`, `out${at}`)),
   };
   const all = [...chains.between, ...chains.entering, ...chains.leaving];
   items.delete("top");
@@ -155,6 +159,47 @@ function measured(graph: GroupGraph, sizes: readonly Size[], g: Graph): GroupLay
     portsIn: graph.portsIn.map((_, port) => place(`i${port}`).x - left),
     portsOut: graph.portsOut.map((_, port) => place(`o${port}`).x - left),
   };
+}
+
+/**
+ * Returns the ways of wires that dagre has not seen, by position: what enters for many on the left, the rest on the
+ * right, where a skip connection left the scope that it comes from.
+ */
+function layLanes(
+  graph: GroupGraph,
+  lanes: Lanes,
+  items: Map<string, Item>,
+): Record<"ins" | "outs", Map<number, Chain>> {
+  const children = graph.children.map((_, child) => items.get(`c${child}`) as Item);
+  const ranks = [...new Set(children.map(({ rank }) => rank))].sort((a, b) => a - b);
+  const fed = graph.portsIn.map(() => 0);
+  for (const { port } of graph.ins) fed[port] = (fed[port] as number) + 1;
+  const lay = (side: "ins" | "outs", prefix: "i" | "o", border: string): Map<number, Chain> => {
+    const placed = graph[side].map(({ port }) => items.get(`${prefix}${port}`));
+    const rank = (placed.find(Boolean) ?? items.get(border))?.rank ?? 0;
+    const found = new Map<number, Chain>();
+    const lanesOn = (held: number[], outermost: number, to: -1 | 1): void => {
+      const wires = held.map((at): Laned => {
+        const { port, child } = graph[side][at] as { port: number; child: number };
+        const name = `${prefix}${port}`;
+        if (!items.has(name)) items.set(name, { rank, x: 0, half: PORT / 2, height: 0 });
+        return { child: children[child] as Item, port: items.get(name) as Item, placed: Boolean(placed[at]) };
+      });
+      laneWays(wires, ranks, outermost, to).forEach((way, lane) => {
+        found.set(held[lane] as number, way);
+      });
+    };
+    const many = (at: number): boolean => side === "ins" && (fed[graph.ins[at]?.port ?? 0] as number) > 1;
+    const held = [...lanes[side]];
+    lanesOn(held.filter(many), -OUTSIDE, -1);
+    lanesOn(
+      held.filter((at) => !many(at)),
+      side === "ins" ? OUTSIDE : 2 * OUTSIDE,
+      1,
+    );
+    return found;
+  };
+  return { ins: lay("ins", "i", "top"), outs: lay("outs", "o", "bottom") };
 }
 
 /** Many children: rows in execution order, their edges straight. */
