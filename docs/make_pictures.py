@@ -1,7 +1,7 @@
 """Takes the pictures of the documentation from real output: `make pictures`.
 
-It runs the command line on a sample model, draws what it printed as a terminal, and photographs that and the report
-in a headless Chromium. Needs the `dev` extra and Chromium.
+It runs the command line on a sample model, draws what it printed as a terminal, and photographs that, the report, and the
+panel in a real JupyterLab, all in a headless Chromium. Needs the extras `lab` and `dev`, and Chromium.
 """
 
 from __future__ import annotations
@@ -19,10 +19,15 @@ from playwright.sync_api import sync_playwright
 from rich.console import Console
 from rich.text import Text
 
-if TYPE_CHECKING:
-    from playwright.sync_api import Page
-
 REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.append(str(REPOSITORY / "tests"))  # the tests know how to serve JupyterLab and drive the panel
+
+from lab.lab_panel import PanelPage  # noqa: E402
+from support.jupyter import in_lab, run_cell, served  # noqa: E402
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
 IMAGES = REPOSITORY / "docs" / "images"
 SAMPLE = "sample_models/digits_transformer"
 COLUMNS = 96  # of the terminal
@@ -32,7 +37,7 @@ FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-ne
 
 
 def main() -> None:
-    """Writes terminal.png, report.png and report_layers.png."""
+    """Writes terminal.png, report.png, report_layers.png and the pictures of the panel."""
     browser_path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser_path is None:
         sys.exit("There is no Chromium here; on Debian: apt-get install chromium")
@@ -51,7 +56,46 @@ def main() -> None:
             page.evaluate("document.querySelector('#layer-table').closest('section').scrollIntoView()")
             page.wait_for_timeout(1000)
         photograph(page, "report_layers.png")
+        photograph_panel(browser, Path(folder))
         browser.close()
+
+
+CELL = """import explorer
+
+x = explorer.open("digits_transformer.onnx", inputs="digits_transformer.npz")
+x"""
+
+
+def photograph_panel(browser: Browser, folder: Path) -> None:
+    """Writes panel.png, panel_layer.png, panel_findings.png and panel_dark.png, as one sees them in JupyterLab."""
+    with served(folder, flags=("--expose-app-in-browser",)) as server:
+        for ending in ("onnx", "npz"):
+            shutil.copy(REPOSITORY / f"{SAMPLE}.{ending}", server.root)
+        server.notebook("explore.ipynb", [CELL])
+        page = in_lab(browser, server, "explore.ipynb")
+        page.set_viewport_size({"width": 1440, "height": 960})
+        page.evaluate("window.jupyterapp.commands.execute('application:toggle-left-area')")
+        run_cell(page)
+        panel = PanelPage(page)
+        panel.current()
+        page.wait_for_timeout(1500)  # findings follow the figures
+        pow_layer = panel.layer("blocks/0/norm1/Pow")
+        panel.js("store.reveal(arg);", pow_layer)
+        page.wait_for_timeout(2500)  # the view glides there; the values of the layer are run for
+        photograph(page, "panel.png", ".pe-panel")
+        page.get_by_text("Values of the output").scroll_into_view_if_needed()
+        page.locator(".pe-inspector .js-plotly-plot").last.scroll_into_view_if_needed()
+        page.wait_for_timeout(1000)
+        photograph(page, "panel_layer.png", ".pe-inspector")
+        page.get_by_role("tab", name="Findings").click()
+        page.wait_for_timeout(500)
+        photograph(page, "panel_findings.png", ".pe-inspector")
+        page.get_by_role("button", name="Keep 20 layers in fp32").click()
+        panel.current()
+        page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+        page.get_by_role("tab", name="Trade-off").click()
+        page.wait_for_timeout(2500)
+        photograph(page, "panel_dark.png", ".pe-panel")
 
 
 def explore(folder: Path) -> Path:

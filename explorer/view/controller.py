@@ -34,7 +34,7 @@ __all__ = ["Controller", "Run", "Shown", "words_of"]
 Json = dict[str, Any]
 Listener = Callable[[Json, "bytes | None"], None]
 
-_QUIET_S = 0.06  # a burst of clicks is one run
+_QUIET_S = 0.02  # what one gesture changes is one run; a later click cancels it anyway
 _ADVICE_S = 0.2  # findings are read, not watched: they wait until the user pauses
 _PROGRESS_S = 0.1  # ten times a second is all that a progress bar needs
 _PROGRESS_SHARE = 20  # and at most a twentieth of the time goes into telling

@@ -18,12 +18,10 @@ export function mountPanel(element: HTMLElement, source: Source): Panel {
   const bar = h("div", { class: "pe-bar" });
   const graph = h("div", { class: "pe-graph" });
   const inspector = h("div", { class: "pe-inspector" });
-  // Without the attribute JupyterLab takes every key typed here as a command on the cell.
   const root = h(
     "div",
     {
       class: "pe-panel",
-      "data-lm-suppress-shortcuts": "true",
       tabindex: -1, // else a click on plain words gives the keyboard to the cell
       role: "application",
       "aria-label": "Precision Explorer",
@@ -32,7 +30,7 @@ export function mountPanel(element: HTMLElement, source: Source): Panel {
     h("div", { class: "pe-main" }, graph, inspector),
   );
   element.append(root);
-  const release = holdFocus(root);
+  const release = keepKeys(root);
   const drawn = createGraph(graph, store);
   const parts = [createBar(bar, store), drawn, createInspector(inspector, store)];
   const panel: Panel = {
@@ -51,30 +49,14 @@ export function mountPanel(element: HTMLElement, source: Source): Panel {
   return panel;
 }
 
-const STEALS = 3; // for one press; a host that insists has it
-
 /**
- * Takes the focus back when the cell around the panel takes it: a click in a cell that is not the active one makes
- * JupyterLab activate that cell and focus it, and the next key would add or delete cells.
+ * Keeps JupyterLab from taking keys typed here as commands on cells. It looks for the attribute outwards from the focused
+ * element, and its commands match at that element already: so whatever gets the focus must carry it.
  */
-function holdFocus(root: HTMLElement): () => void {
-  let left = 0;
-  const press = (event: Event): void => {
-    left = event.composedPath().includes(root) ? STEALS : 0;
+function keepKeys(root: HTMLElement): () => void {
+  const mark = (event: FocusEvent): void => {
+    if (event.target instanceof HTMLElement) event.target.setAttribute("data-lm-suppress-shortcuts", "true");
   };
-  const lost = (event: FocusEvent): void => {
-    const [from, to] = [event.target, event.relatedTarget];
-    if (left === 0 || !(to instanceof Node) || to === root || !to.contains(root)) return;
-    left -= 1;
-    queueMicrotask(() => {
-      const held = from instanceof HTMLElement && from.isConnected ? from : root;
-      held.focus({ preventScroll: true });
-    });
-  };
-  document.addEventListener("pointerdown", press, true);
-  root.addEventListener("focusout", lost);
-  return () => {
-    document.removeEventListener("pointerdown", press, true);
-    root.removeEventListener("focusout", lost);
-  };
+  root.addEventListener("focusin", mark);
+  return () => root.removeEventListener("focusin", mark);
 }

@@ -26,6 +26,10 @@ export class Store {
   /** Formats that an edit is expected to give, until Python has answered. */
   private expected = new Map<number, "low" | "fp32">();
   private waiting = 0;
+  private told: { figures: Figures; revision: number } | null = null;
+
+  /** Grows whenever a layer may look other than before; progress of a run does not count. */
+  version = 0;
 
   selection: ReadonlySet<number> = new Set(); // layers
   /** The layer that the keyboard stands on and that the inspector shows; -1 for none. */
@@ -38,7 +42,7 @@ export class Store {
 
   constructor(readonly source: Source) {
     this.model = new Model(source.structure());
-    this.stop = source.onChange(() => this.emit("data"));
+    this.stop = source.onChange(() => this.tell());
   }
 
   dispose(): void {
@@ -68,6 +72,13 @@ export class Store {
 
   emit(topic: Topic): void {
     for (const changed of [...(this.listeners.get(topic) ?? [])]) changed();
+  }
+
+  private tell(expectation = false): void {
+    const { figures, state } = this;
+    if (expectation || this.told?.figures !== figures || this.told.revision !== state.revision) this.version += 1;
+    this.told = { figures, revision: state.revision };
+    this.emit("data");
   }
 
   // -- what is shown of a layer ---------------------------------------------------------------------------------------
@@ -153,7 +164,7 @@ export class Store {
     }
     this.expect(edit);
     this.waiting += 1;
-    this.emit("data");
+    this.tell(true);
     const patience = setTimeout(() => this.say(BUSY), PATIENCE_MS);
     try {
       const { call } = await this.source.request("edit", { edit });
@@ -165,7 +176,7 @@ export class Store {
       this.waiting -= 1;
       // Python sends the new state before it answers, so what was expected is no longer needed.
       if (this.waiting === 0) this.expected.clear();
-      this.emit("data");
+      this.tell(true);
     }
   }
 

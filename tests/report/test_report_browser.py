@@ -9,17 +9,11 @@ from pathlib import Path
 import pytest
 from report_samples import HOSTILE, transformer
 from scene_samples import with_graph
-from support.chromium import chromium
 
 import explorer
 from explorer.report import write_report
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def browser():
-    yield from chromium()
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from jupyter_client import BlockingKernelClient
 
 TOKEN = "of-the-tests"
 START_S = 90
+WAIT_MS = 90_000  # for what takes a kernel or a first load of JupyterLab
 
 
 def free_port():
@@ -60,9 +61,25 @@ class Server:
     def read(self, name):
         return nbformat.read(self.root / name, as_version=4)
 
+    def kernel(self, name):
+        """Returns a client of a notebook's kernel, beside the browser's."""
+        (kernel,) = (each["kernel"]["id"] for each in self._asked("GET", "sessions") if each["path"] == name)
+        return Kernel(self.runtime / f"kernel-{kernel}.json")
+
     def newest_kernel(self):
-        """Returns a client of the kernel that was started last, beside the browser's."""
+        """Returns a client of the kernel that was started last: Voila makes no sessions."""
         return Kernel(max(self.runtime.glob("kernel-*.json"), key=lambda path: path.stat().st_mtime))
+
+    def end_kernels(self):
+        """Ends all sessions, as a user does who closes them."""
+        for each in self._asked("GET", "sessions"):
+            self._asked("DELETE", f"sessions/{each['id']}")
+
+    def _asked(self, method, what):
+        request = urllib.request.Request(f"{self.url}/api/{what}?token={TOKEN}", method=method)
+        with urllib.request.urlopen(request, timeout=START_S) as answer:
+            text = answer.read()
+        return json.loads(text) if text else None
 
 
 class Kernel:
@@ -90,6 +107,36 @@ class Kernel:
 
     def close(self):
         self._client.stop_channels()
+
+
+def in_lab(browser, server, name, *, idle=True, query="", watch=None):
+    """Opens a notebook in JupyterLab and returns the page, by default once its kernel waits; ``watch`` sees it first."""
+    page = browser.new_page(viewport={"width": 1600, "height": 1000})
+    if watch:
+        watch(page)
+    page.goto(f"{server.url}/lab/tree/{name}?token={TOKEN}{query}")
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell .cm-content", timeout=WAIT_MS)
+    if idle:
+        page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', timeout=WAIT_MS)
+    return page
+
+
+def _page_timeout():
+    return pytest.importorskip("playwright.sync_api").TimeoutError
+
+
+def run_cell(page, index=0):
+    """Runs a cell of the notebook as a user does, and waits for its first panel."""
+    cell = page.locator(".jp-Notebook .jp-CodeCell").nth(index)
+    begun = "cell => cell.querySelector('.jp-InputPrompt').textContent.trim() !== '[ ]:'"
+    # While JupyterLab restores its layout it loses keys: the user presses them again.
+    for _ in range(10):
+        cell.locator(".cm-content").click()
+        page.keyboard.press("Shift+Enter")
+        with contextlib.suppress(_page_timeout()):
+            page.wait_for_function(begun, arg=cell.element_handle(), timeout=2000)
+            break
+    page.wait_for_selector(".pe-panel", timeout=WAIT_MS)
 
 
 @contextlib.contextmanager

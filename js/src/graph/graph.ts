@@ -64,6 +64,7 @@ export function createGraph(host: HTMLElement, store: Store): Graph {
     card.hide();
     menu.open(x, y);
   };
+  let drawn = store.version;
   const stops = [
     watchTheme(() => view.retheme()),
     watchSize(view),
@@ -77,7 +78,12 @@ export function createGraph(host: HTMLElement, store: Store): Graph {
       clear: search.clear,
       hideCard: card.hide,
     }),
-    store.on(["data", "colour"], () => view.refresh()),
+    store.on("colour", () => view.refresh()),
+    store.on("data", () => {
+      if (store.version === drawn) return; // a run tells how far it is: nothing of it is on the graph
+      drawn = store.version;
+      view.refresh();
+    }),
     store.on("groups", () => view.relayout()),
     store.on("selection", () => view.selectionChanged()),
     store.on("hover", () => followHover(view)),

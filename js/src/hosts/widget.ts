@@ -25,12 +25,15 @@ interface Answer {
 /** Returns what the widget's traits and messages carry, as a source. */
 export function widgetSource(model: AnyModel): Source {
   const structure = JSON.parse(new TextDecoder().decode(model.get("_structure") as DataView)) as Structure;
-  let figures: Figures = decodeFrame(model.get("_figures") as DataView);
+  let frame = model.get("_figures") as DataView;
+  let figures: Figures = decodeFrame(frame);
   const waiting = new Map<number, { resolve: (value: never) => void; reject: (error: Error) => void }>();
   const watchers = new Set<() => void>();
   let next = 0;
   const changed = (): void => {
-    figures = decodeFrame(model.get("_figures") as DataView);
+    const now = model.get("_figures") as DataView;
+    if (now !== frame) figures = decodeFrame(now); // while a run makes progress, figures stay as they are
+    frame = now;
     for (const watcher of watchers) watcher();
   };
   const answered = (answer: Answer, buffers: DataView[]): void => {

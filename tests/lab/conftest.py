@@ -1,0 +1,100 @@
+"""One JupyterLab for each module, and one notebook in it whose panel every test gets anew."""
+
+import os
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from lab_panel import OPEN, PanelPage, fresh
+from support.jupyter import in_lab, run_cell, served
+
+FAILED = pytest.StashKey()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+    return report
+
+
+class Watch:
+    """What a page does that it must not: errors, and requests to elsewhere."""
+
+    def __init__(self, url):
+        self.url, self.trouble, self.pages = url, [], []
+
+    def __call__(self, page):
+        self.pages.append(page)
+        page.on("console", lambda said: self.trouble.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: self.trouble.append(str(error)))
+        page.on("request", self._leaves)
+
+    def _leaves(self, request):
+        if request.url.startswith("http") and not request.url.startswith(self.url):
+            self.trouble.append(request.url)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with served(tmp_path_factory.mktemp("lab"), flags=["--expose-app-in-browser"]) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def watch(server):
+    return Watch(server.url)
+
+
+@pytest.fixture(autouse=True)
+def quiet(request, watch, tmp_path):
+    """Fails a test whose pages had errors or spoke to elsewhere; keeps pictures of the pages when it failed."""
+    watch.trouble.clear()
+    yield
+    if request.node.stash.get(FAILED, False):
+        folder = Path(os.environ.get("EXPLORER_SCREENSHOTS", tmp_path))
+        for index, page in enumerate(each for each in watch.pages if not each.is_closed()):
+            name = re.sub(r"\W+", "_", request.node.name)
+            page.screenshot(path=folder / f"e2e_failed_{name}_{index}.png")
+    assert watch.trouble == []
+
+
+@pytest.fixture(scope="module")
+def bench(browser, server, watch):
+    """A notebook that the tests of a module share."""
+    server.notebook("bench.ipynb", [OPEN + "x", "# another cell"])
+    page = in_lab(browser, server, "bench.ipynb", watch=watch)
+    run_cell(page)
+    kernel = server.kernel("bench.ipynb")
+    yield PanelPage(page, kernel)
+    kernel.close()
+    page.close()
+
+
+@pytest.fixture
+def lab(bench):
+    """A panel on a new exploration, its figures current."""
+    fresh(bench)
+    return bench
+
+
+@pytest.fixture
+def open_notebook(browser, server, watch):
+    """Opens a notebook of its own for a test that breaks it; returns the panel of its first cell."""
+    opened = []
+
+    def go(name, *code):
+        server.notebook(name, code)
+        page = in_lab(browser, server, name, watch=watch)
+        opened.append(SimpleNamespace(page=page, kernel=None))
+        run_cell(page)
+        opened[-1].kernel = server.kernel(name)
+        return PanelPage(page, opened[-1].kernel)
+
+    yield go
+    for each in opened:
+        if each.kernel:
+            each.kernel.close()
+        each.page.close()
