@@ -57,8 +57,8 @@ x
 # That is the **panel**. On top the *bar*: what the plan is, and what it costs. On the left the *graph* of the model,
 # which starts at its input. On the right the *inspector*. The figures follow a second or two after the graph.
 #
-# The next steps use the panel while you read on. A right click on it and *Create New View for Output* shows it a second
-# time in a tab of its own, which can stand beside this page; both follow each other.
+# The next steps use the panel while you read on. Right-click its name, top left, and choose *Create New View for Cell
+# Output*: the panel is shown a second time below this page, in a tab that you can drag to its side. Both follow each other.
 #
 # Look at the bar: **Output error** and **Accuracy**. In Python:
 
@@ -135,11 +135,11 @@ assert 0.6 < values.plan.nonfinite / values.scatter.total < 0.62
 # > **Your prediction:** does the accuracy come back fully, partly, or not at all?
 #
 # **Click** the field *Op types in fp32* in the bar, then `ReduceMean` and `Pow` in the list (type to filter it), then Escape.
-# The layers turn fp32 at once and get a padlock; the errors are grey until the run of the new plan is done. Below the bar's
-# figures stands the call that the panel made.
+# The layers turn fp32 at once and get a padlock; the errors are grey until the run of the new plan is done. Beside the bar's
+# figures stands the Python call that the panel made.
 
 # %%
-guess = x.plan.block(op_types=["ReduceMean", "Pow"])
+guess = full_fp16.block(op_types=["ReduceMean", "Pow"])
 x.plan = guess
 half_way = x.accuracy()
 in_fp32 = [decision.layer_id for decision in x.decisions() if decision.format == "fp32"]
@@ -185,11 +185,13 @@ assert x.accuracy() == full
 # is as quick: in the tab **Table** click *broken*, then *Select these*, then *Block*.)
 
 # %%
-first = x.findings()[0]
-print(first.title, "|", first.text)
+broken = x.fork()  # has a plan of its own: the panel stays as it is
+broken.plan = full_fp16
+first = broken.findings()[0]
+print(f"{first.title}. {first.text}\n")
 print(first.fix.code)
 
-x.plan = first.fix.apply(x.plan)
+x.plan = first.fix.apply(full_fp16)
 
 assert x.plan == explorer.Plan().block(layers=["*norm*/Pow", "*norm*/ReduceMean_1", "*norm*/Add", "*norm*/Sqrt"])
 
@@ -216,7 +218,6 @@ for tried in x.tried:
 
 # %% [markdown]
 # Here is the error along the network under the three plans. On the first two, each norm returns its bias, whatever the image.
-# (A `fork` has a plan of its own, so the panel stays as it is.)
 
 # %%
 plans = {"all in fp16": full_fp16, "Pow and ReduceMean in fp32": guess, "the right twenty in fp32": x.plan}

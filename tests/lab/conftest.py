@@ -29,7 +29,7 @@ class Watch:
     def __call__(self, page):
         self.pages.append(page)
         page.on("console", lambda said: self.trouble.append(said.text) if said.type == "error" else None)
-        page.on("pageerror", lambda error: self.trouble.append(str(error)))
+        page.on("pageerror", lambda error: self.trouble.append(f"{error}\n{error.stack}"))
         page.on("request", self._leaves)
 
     def _leaves(self, request):
@@ -87,7 +87,7 @@ def open_notebook(browser, server, watch):
 
     def go(name, *code):
         server.notebook(name, code)
-        page = in_lab(browser, server, name, watch=watch)
+        page = in_lab(browser, server, name, query="&reset", watch=watch)  # else notebooks of other tests open too
         opened.append(SimpleNamespace(page=page, kernel=None))
         run_cell(page)
         opened[-1].kernel = server.kernel(name)

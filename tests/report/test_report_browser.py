@@ -70,6 +70,14 @@ def draw_all(page):
     eventually(page, "[...document.querySelectorAll('.plot')].every(plot => plot.dataset.drawn)")
 
 
+def test_the_page_opens_at_its_top(visit):
+    """The graph in it takes its place without moving the page to itself."""
+    page = visit(with_graph(60), viewport={"width": 1280, "height": 400})
+    page.locator(".pe-panel").wait_for()
+    page.wait_for_timeout(500)  # a page that moves does so smoothly
+    assert page.evaluate("scrollY") == 0
+
+
 def test_charts_are_drawn_when_they_come_into_view(visit):
     page = visit(transformer())
     assert not page.get_attribute("#plot-latency-0", "data-drawn")

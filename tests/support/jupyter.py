@@ -110,7 +110,7 @@ class Kernel:
 
 
 def in_lab(browser, server, name, *, idle=True, query="", watch=None):
-    """Opens a notebook in JupyterLab and returns the page, by default once its kernel waits; ``watch`` sees it first."""
+    """Opens a notebook in JupyterLab and returns the page; by default its kernel waits then; ``watch`` sees it first"""
     page = browser.new_page(viewport={"width": 1600, "height": 1000})
     if watch:
         watch(page)

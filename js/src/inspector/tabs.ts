@@ -73,11 +73,19 @@ export function createTabs<Name extends string>(
         const panel = panels.get(other);
         if (panel) panel.hidden = !up;
       }
-      tabs.get(name)?.scrollIntoView?.({ block: "nearest", inline: "nearest" });
+      bring(list, tabs.get(name));
     },
     mark(name, text) {
       const mark = marks.get(name);
       if (mark) mark.textContent = text;
     },
   };
+}
+
+/** Moves the row of tabs until one is in sight. scrollIntoView() would move the page that the panel stands on too. */
+function bring(list: HTMLElement, tab: HTMLElement | undefined): void {
+  if (!tab) return;
+  const [row, one] = [list.getBoundingClientRect(), tab.getBoundingClientRect()];
+  if (one.left < row.left) list.scrollLeft -= row.left - one.left;
+  else if (one.right > row.right) list.scrollLeft += one.right - row.right;
 }

@@ -1,7 +1,7 @@
 """The panel in JupyterLab: what it shows, and what pointer and keys do to the plan."""
 
 import pytest
-from lab_panel import cells, fresh, painted
+from lab_panel import cells, painted
 
 pytestmark = pytest.mark.browser
 
@@ -56,9 +56,8 @@ def test_a_click_on_a_badge_toggles_at_once_and_the_figures_follow(lab):
     assert lab.formats()[layer] == "fp32"
     assert lab.kernel.value("dict(x.plan.overrides)") == {"blocks/0/norm1/Pow": "fp32"}
     call = lab.root.locator(".pe-notice-code").inner_text()
-    lab.kernel.run(
-        f"kept = x\nx = explorer.open(kept.model.path, inputs=kept.samples.name)\n{call}\nsame = x.plan == kept.plan\nx = kept"
-    )
+    lab.kernel.run("kept = x\nx = explorer.open(kept.model.path, inputs=kept.samples.name)")
+    lab.kernel.run(f"{call}\nsame = x.plan == kept.plan\nx = kept")
     assert lab.kernel.value("same")
     lab.shot("toggled")
 
@@ -140,10 +139,10 @@ def test_no_key_in_the_panel_changes_the_notebook(lab):
     ]
     places = [
         lambda: (lab.bring(conv), lab.click_layer(conv)),
-        lambda: lab.root.get_by_role("tab", name="Layer").focus(),
-        lambda: lab.root.locator(".pe-card").first.focus(),
-        lambda: lab.root.locator(".pe-inspector h2").first.click(),  # plain words
-        lambda: lab.root.locator(".pe-bar-select").first.focus(),
+        lab.root.get_by_role("tab", name="Layer").focus,
+        lab.root.locator(".pe-card").first.focus,
+        lab.root.locator(".pe-inspector h2").first.click,  # plain words
+        lab.root.locator(".pe-bar-select").first.focus,
     ]
     for place in places:
         place()
