@@ -1,7 +1,7 @@
 """Takes the pictures of the documentation from real output: `make pictures`.
 
-It runs the command line on a sample model, draws what it printed as a terminal, and photographs that, the report, and the
-panel in a real JupyterLab, all in a headless Chromium. Needs the extras `lab` and `dev`, and Chromium.
+It runs the command line on a sample model, draws what it printed as a terminal, and photographs that, the report, and
+the panel in a real JupyterLab, all in a headless Chromium. Needs the extras `lab` and `dev`, and Chromium.
 """
 
 from __future__ import annotations
