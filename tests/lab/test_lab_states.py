@@ -223,7 +223,8 @@ def test_the_picture_stays_in_a_saved_notebook(open_notebook, browser, server, w
 
 HOSTILE = [
     "<img src=x onerror=window.pwned=1>", "</script><script>window.pwned=1</script>", "a\nb\r\tc", "__proto__",
-    "\"quotes' `and` ${ticks}", "😀 \u202e right to left", "x" * 10_000, "{{ 7 * 7 }} %(name)s", "a/b/../c", "&lt;b&gt;",
+    "\"quotes' `and` ${ticks}", "😀 \u202e right to left", "x" * 10_000, "{{ 7 * 7 }} %(name)s", "a/b/../c",
+    "&lt;b&gt;",
 ]  # fmt: skip
 
 
