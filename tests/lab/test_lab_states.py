@@ -102,18 +102,20 @@ def test_a_run_can_be_cancelled_and_a_newer_click_cancels_an_older_run(open_note
         "slow.ipynb",
         "import explorer" + SLOW % (str(SAMPLES / "digits_transformer.npz"), str(SAMPLES / "digits_transformer.onnx")),
     )
-    lab.until("return store.state.run.state === 'running';")
+    lab.current(WAIT_MS * 2)
+    first, second = lab.layer("embed/Reshape"), lab.layer("embed/Add")
+    lab.toggle(first)
     lab.root.get_by_role("button", name="Cancel").click()
     lab.until("return store.state.run.state === 'cancelled';")
     lab.shot("cancelled")
     lab.root.get_by_role("button", name="again").first.click()
     lab.current(WAIT_MS * 2)
-    first, second = lab.layer("embed/Reshape"), lab.layer("embed/Add")
-    lab.toggle(first)
+    lab.toggle(first)  # back, which is known, and once more with another, which is not
+    lab.current(WAIT_MS * 2)
+    lab.toggle(second)
     lab.until("return store.state.run.state === 'running';")
-    lab.bring(second)
-    lab.click_badge(second)
-    lab.until("return store.state.revision === 2;")
+    lab.toggle(first)
+    lab.until("return store.state.revision === 4;")
     lab.current(WAIT_MS * 2)
     assert lab.kernel.value("dict(x.plan.overrides)") == {"embed/Reshape": "fp32", "embed/Add": "fp32"}
     told = lab.kernel.value("[str(v) for v in x.errors()['acc_sqnr_db']]")
@@ -149,7 +151,7 @@ def test_themes(lab):
     lab.page.wait_for_function(f"was => {GROUND} === was", arg=bright)
 
 
-def test_a_kernel_that_restarts(open_notebook):
+def test_a_kernel_that_restarts(open_notebook, watch):
     """The panel says that its kernel is gone, stays readable, changes nothing; its cell brings it back."""
     lab = open_notebook("restart.ipynb", OPEN + "x")
     lab.current()
@@ -170,6 +172,8 @@ def test_a_kernel_that_restarts(open_notebook):
         timeout=WAIT_MS,
     )
     lab.current(WAIT_MS)
+    # JupyterLab itself sometimes removes an output twice when a cell runs again.
+    watch.trouble[:] = [each for each in watch.trouble if not ("removeChild" in each and "jlab_core" in each)]
 
 
 def test_two_panels_and_the_notebook_follow_each_other(open_notebook, browser, server):

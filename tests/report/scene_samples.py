@@ -97,7 +97,8 @@ def frame(data):
         **{name: rows[name].to_numpy(np.float64) for name in COUNTS},
         **{name: data.ranges[name].to_numpy(np.float32) for name in ("max_abs", "rms")},
         "fp32_us": data.latency["fp32_us"].to_numpy(np.float32),
-        "plan_us": data.latency["fp16_us"].to_numpy(np.float32), "cast": np.zeros(len(edges["from"]), np.uint8),
+        "plan_us": data.latency["fp16_us"].to_numpy(np.float32),
+        "latency_us": data.latency["fp16_us"].to_numpy(np.float32), "cast": np.zeros(len(edges["from"]), np.uint8),
     }  # fmt: skip
     columns["acc_sqnr_db"] = np.where(np.isnan(columns["acc_sqnr_db"]), -np.inf, columns["acc_sqnr_db"])
     columns["acc_sqnr_db"] = columns["acc_sqnr_db"].astype(np.float32)
