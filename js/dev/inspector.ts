@@ -14,7 +14,7 @@ if (query.has("width")) {
   localStorage.setItem("precision-explorer.inspector", JSON.stringify(memory));
 }
 const source = new FakeSource(transformer(Number(query.get("blocks") ?? 6)), query.has("report"), RUN_MS);
-source.library = (globalThis as unknown as { Plotly: Plotly }).Plotly;
+source.charts = (globalThis as unknown as { Plotly: Plotly }).Plotly;
 const store = new Store(source);
 const host = h("div", { class: "pe-inspector" });
 const main = h("div", { class: "pe-main" }, h("div", { class: "pe-graph" }), host);

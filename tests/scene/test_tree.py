@@ -24,7 +24,7 @@ MOST_SECONDS = 0.9  # for 10,000 layers, on a machine that is shared; measured 0
 def loaded(name: str):
     path = SAMPLES / f"{name}.onnx" if name in SHIPPED else SAMPLES / "generated" / f"{name}.onnx"
     if not path.exists():
-        pytest.skip(f"{path.name} is not generated: make samples")
+        pytest.skip(f"{path.name} is not generated: python sample_models/make.py")
     return load_model(path)
 
 

@@ -17,7 +17,7 @@ let plotly: PlotlyRecorder;
 function mount(made: Structure = transformer(1), readOnly = false): void {
   source = new FakeSource(made, readOnly);
   plotly = new PlotlyRecorder();
-  source.library = plotly;
+  source.charts = plotly;
   store = new Store(source);
   host = h("div", { class: "pe-inspector" });
   document.body.append(host);

@@ -127,11 +127,11 @@ export class FakeSource implements Source {
   }
 
   /** What `plotly()` gives: the library itself on a development page, a recorder in tests. */
-  library: Plotly | null = null;
+  charts: Plotly | null = null;
 
   async plotly(): Promise<Plotly> {
-    if (!this.library) throw new RequestError("The fixture has no plotly.");
-    return this.library;
+    if (!this.charts) throw new RequestError("The fixture has no plotly.");
+    return this.charts;
   }
 
   dispose(): void {
