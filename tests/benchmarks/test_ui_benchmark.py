@@ -60,7 +60,6 @@ def test_the_large_net_is_a_valid_model():
     assert len(small.graph.node) == 2 * LEVELS * 37 + LEVELS + 2
 
 
-@pytest.mark.skipif(not RECORD.exists(), reason="there is no record yet")
 def test_the_page_is_what_the_record_says():
     from ui.page import render  # noqa: PLC0415
 
