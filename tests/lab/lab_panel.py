@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,19 @@ class PanelPage:
         shoot(self.page, name)
 
 
+def settles(page, read, expected, timeout=SOON_MS):
+    """Waits until what ``read`` returns is as expected: a page shows a little later what was done to it."""
+    deadline = time.monotonic() + timeout / 1000
+    while (found := read()) != expected and time.monotonic() < deadline:
+        page.wait_for_timeout(50)
+    assert found == expected
+
+
+def spaced(text):
+    """Returns what a card says with plain spaces."""
+    return text.replace("\xa0", " ")
+
+
 def shoot(page, name):
     """Keeps a screenshot where somebody wants to look at them."""
     folder = os.environ.get("EXPLORER_SCREENSHOTS")
@@ -137,17 +151,21 @@ def cells(page):
     }""")
 
 
-def painted(page, nth=0):
-    """Returns how many colours the canvas of a panel has: a blank one has one."""
-    return page.evaluate(
-        """nth => {
-        const canvas = document.querySelectorAll('.pe-panel')[nth].querySelector('canvas.pe-graph-canvas');
-        const { width, height } = canvas;
-        const pixels = canvas.getContext('2d').getImageData(0, 0, width, height).data;
-        return new Set(new Uint32Array(pixels.buffer)).size;
-    }""",
-        nth,
-    )
+_PAINTED = """([nth, colours]) => {
+    const canvas = document.querySelectorAll('.pe-panel')[nth]?.querySelector('canvas.pe-graph-canvas');
+    if (!canvas) return false;
+    const { width, height } = canvas;
+    const pixels = canvas.getContext('2d').getImageData(0, 0, width, height).data;
+    return new Set(new Uint32Array(pixels.buffer)).size > colours;
+}"""
+
+
+def painted(page, colours=20, nth=0):
+    """Waits until the canvas of a panel has more than so many colours: a blank one has one.
+
+    It is blank for an instant whenever its size changes, as when a notice takes a line: the next frame paints it.
+    """
+    page.wait_for_function(_PAINTED, arg=[nth, colours], timeout=SOON_MS, polling=50)
 
 
 def fresh(lab):
@@ -159,7 +177,7 @@ def fresh(lab):
         await window.jupyterapp.commands.execute('notebook:run-cell');
     }""")
     lab.page.wait_for_selector(".pe-panel:not([data-old])", timeout=WAIT_MS)
-    lab.page.wait_for_function("document.querySelectorAll('.pe-panel[data-old]').length === 0")
+    lab.page.wait_for_function("document.querySelectorAll('.pe-panel[data-old]').length === 0", timeout=WAIT_MS)
     lab.current(WAIT_MS)
 
 

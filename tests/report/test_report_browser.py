@@ -102,9 +102,9 @@ def test_a_click_on_a_chart_leads_to_the_row_of_the_layer(visit):
     draw_all(page)
     page.locator("#plot-errors").scroll_into_view_if_needed()
     page.evaluate("document.getElementById('plot-errors').emit('plotly_click', {points: [{x: 150}]})")
-    assert page.locator("#layer-table tr.shown .name").get_attribute("data-row") == "149"
-    assert page.evaluate("document.activeElement.dataset.row") == "149"
-    assert page.locator("#layer-table tr.more").count() == 1
+    eventually(page, "document.querySelector('#layer-table tr.shown .name')?.dataset.row === '149'")
+    eventually(page, "document.activeElement.dataset.row === '149'")
+    eventually(page, "document.querySelectorAll('#layer-table tr.more').length === 1")
 
 
 def test_the_table_sorts_by_a_column_both_ways_with_the_worst_first(visit):
@@ -139,6 +139,7 @@ def test_the_table_filters_by_words_and_kinds(visit):
     rows_shown(page, 100)
     page.select_option("#filter-op", "Softmax")
     page.select_option("#filter-format", "fp32")
+    rows_shown(page, ((data.errors["op"] == "Softmax") & (data.errors["format"] == "fp32")).sum())
     assert set(column(page, "op")) == {"Softmax"}
     page.click("button[type=reset]")
     page.select_option("#filter-state", "alone")
@@ -278,7 +279,7 @@ def test_the_graph_fills_the_screen_and_comes_back(visit):
     graph_drawn(page)
     page.click(".pe-full-button")
     eventually(page, "document.querySelector('#pe-root').getBoundingClientRect().height === innerHeight")
-    assert page.is_visible("#pe-root .pe-card")
+    page.locator("#pe-root .pe-card").first.wait_for()
     page.click(".pe-full-button")
     eventually(page, "document.querySelector('#pe-root').getBoundingClientRect().height < innerHeight")
 
@@ -297,7 +298,7 @@ def test_the_graph_of_ten_thousand_layers_opens_in_time(visit):
     start = time.perf_counter()
     page = visit(with_graph(10_000, detailed=False))
     graph_drawn(page)
-    assert time.perf_counter() - start < 20  # seconds, with making the sample; about 5 on an idle machine
+    assert time.perf_counter() - start < 60  # seconds, with making the sample; about 5 on an idle machine
     draw_all(page)
 
 
@@ -306,8 +307,8 @@ def test_on_paper_a_picture_takes_the_place_of_the_graph(visit):
     graph_drawn(page)
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     page.emulate_media(media="print")
-    assert page.is_visible(".pe-picture")
-    assert not page.is_visible("#pe-root .pe-panel")
+    page.locator(".pe-picture").wait_for()
+    page.locator("#pe-root .pe-panel").wait_for(state="hidden")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

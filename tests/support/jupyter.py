@@ -114,6 +114,11 @@ def in_lab(browser, server, name, *, idle=True, query="", watch=None):
     page = browser.new_page(viewport={"width": 1600, "height": 1000})
     if watch:
         watch(page)
+    # After 12 s of loading JupyterLab asks whether to clear the workspace, and takes no clicks until it is told.
+    page.add_locator_handler(
+        page.get_by_role("button", name="Keep Waiting"),
+        lambda button: button.evaluate_all("found => found.forEach(each => each.click())"),  # it may go by itself
+    )
     page.goto(f"{server.url}/lab/tree/{name}?token={TOKEN}{query}")
     page.wait_for_selector(".jp-Notebook .jp-CodeCell .cm-content", timeout=WAIT_MS)
     if idle:
@@ -131,7 +136,7 @@ def run_cell(page, index=0):
     begun = "cell => cell.querySelector('.jp-InputPrompt').textContent.trim() !== '[ ]:'"
     # While JupyterLab restores its layout it loses keys: the user presses them again.
     for _ in range(10):
-        cell.locator(".cm-content").click()
+        cell.locator(".cm-content").click(timeout=WAIT_MS)  # the splash may still lie over it
         page.keyboard.press("Shift+Enter")
         with contextlib.suppress(_page_timeout()):
             page.wait_for_function(begun, arg=cell.element_handle(), timeout=2000)

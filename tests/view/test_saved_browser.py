@@ -34,7 +34,7 @@ def test_a_saved_notebook_shows_figures_and_picture_instead_of_an_error(browser,
         page = in_lab(browser, server, "saved.ipynb")
         run_cell(page)
         page.wait_for_selector(".pe-panel", timeout=WAIT_MS)
-        assert len(page.evaluate(SHOWN)) == 1, "the page for later is hidden while the panel lives"
+        page.wait_for_function(f"({SHOWN})().length === 1", timeout=WAIT_MS)  # the page for later is hidden meanwhile
         kernel = server.kernel("saved.ipynb")
         kernel.run(f"x.controller.set_picture({PNG!r})")
         assert kernel.value("x.shown.wait(60)")
@@ -44,12 +44,14 @@ def test_a_saved_notebook_shows_figures_and_picture_instead_of_an_error(browser,
         until = time.monotonic() + WAIT_MS / 1000
         while PNG not in str(server.read("saved.ipynb").cells[0].outputs) and time.monotonic() < until:
             time.sleep(0.2)
+        assert PNG in str(server.read("saved.ipynb").cells[0].outputs)
         page.close()
         server.end_kernels()
 
         page = in_lab(browser, server, "saved.ipynb", idle=False, query="&reset")
         page.wait_for_selector(".pe-saved img", timeout=WAIT_MS)
         page.wait_for_function(f"({GONE})()", timeout=WAIT_MS)
+        page.wait_for_function(f"({SHOWN})().length === 1", timeout=WAIT_MS)  # the error is hidden
         (shown,) = page.evaluate(SHOWN)
         assert "Run this cell again" in shown
         assert "dB" in shown

@@ -273,6 +273,13 @@ describe("view", () => {
     expect(written.texts).toContain("Add");
   });
 
+  it("is never shown blank when its size changes", () => {
+    view.onPaint(() => paint(view, []));
+    written.texts.length = 0;
+    view.resize({ width: 800, height: 560 }, 1); // a notice takes a line
+    expect(written.texts).toContain("Add"); // before the next frame
+  });
+
   it("draws what is in sight only", () => {
     view.look({ x: 0, y: 0, scale: 1 }, false);
     paint(view, []);
@@ -346,6 +353,18 @@ describe("words", () => {
     const text = layerRows(store, 2).map((row) => `${row.label}: ${row.text}`);
     expect(text).toContain("accumulated error: not known");
     expect(text.join("\n")).not.toMatch(/latency|exact values/);
+  });
+
+  it("say what switching a layer would cost and save, and by whose figures", () => {
+    const would = (layer: number): string | undefined =>
+      layerRows(store, layer).find((row) => row.label.startsWith("if in"))?.text;
+    expect(would(9)).toBeUndefined();
+    source.findFront();
+    expect(would(9)).toMatch(/^It would take .* off the output error\. It would take 2.µs longer, casts included\.$/);
+    expect(provenance(store).join()).toContain("switching: error predicted");
+    const none = new Uint8Array(store.model.layers);
+    source.figures().switchable.set(none);
+    expect(would(9)).toBeUndefined();
   });
 
   it("fit into any width, with whole letters", () => {

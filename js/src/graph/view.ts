@@ -101,8 +101,12 @@ export class View {
     this.frame = requestAnimationFrame((now) => {
       this.frame = 0;
       this.step(now);
-      if (this.size.width > 0 && this.size.height > 0) for (const paint of this.painters) paint();
+      this.draw();
     });
+  }
+
+  private draw(): void {
+    if (this.size.width > 0 && this.size.height > 0) for (const paint of this.painters) paint();
   }
 
   private step(now: number): void {
@@ -273,7 +277,9 @@ export class View {
       const dx = (size.width - before.width) / 2 / this.camera.scale;
       this.camera = bounded({ ...this.camera, x: this.camera.x - dx }, this.scene, size);
     }
-    this.invalidate();
+    // A canvas that gets a size is blank, and sizes are observed after a frame's callbacks: it would be shown so for one.
+    if (first) this.invalidate();
+    else this.draw();
   }
 
   /** Returns the camera at the top of the graph, readable, in the middle of the first boxes. */
