@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from explorer.convert import Conversion
     from explorer.errors import ExplorerError
     from explorer.export import convert_to_mixed_precision
+    from explorer.opening import open  # noqa: A004 - the public name
     from explorer.plan import Decision, Plan
-    from explorer.session import Exploration, open  # noqa: A004 - the public name
+    from explorer.session import Exploration
 
 __all__ = [
     "Conversion",
@@ -33,7 +34,7 @@ _HOMES = {
     "ExplorerError": "explorer.errors",
     "Plan": "explorer.plan",
     "convert_to_mixed_precision": "explorer.export",
-    "open": "explorer.session",
+    "open": "explorer.opening",
 }
 
 

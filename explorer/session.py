@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import onnx
 
 from explorer.backends.kernels import kernel_support
 from explorer.backends.onnxruntime_cpu import DEFAULT_RUNS, cpu_name
@@ -16,21 +14,25 @@ from explorer.errors import InputError, MissingDependency, PlanError
 from explorer.export import save_onnx
 from explorer.measure import ErrorSums
 from explorer.measure.tables import errors_table, outputs_table, ranges_table
-from explorer.model import Model, Samples, load_model, load_samples
 from explorer.plan import Plan
-from explorer.results import Accuracy, Results, TriedPlan, provenance_of
+from explorer.results import Accuracy, Results, Trial, TriedPlan, provenance_of, trial
+from explorer.search.agree import AGREE
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
     from explorer.advise import Finding
+    from explorer.backends.runtime import Cancel
     from explorer.measure import Histogram
     from explorer.measure.latency import CpuLatency, PredictedLatency
+    from explorer.model import Model, Samples
     from explorer.probe import LayerValues
+    from explorer.results.metric import UserMetric
+    from explorer.search.front import Front
     from explorer.view import Panel
 
-__all__ = ["Accuracy", "Exploration", "open"]
+__all__ = ["Accuracy", "Exploration", "Progress"]
 
 Progress = Callable[[str, int, int], None]
 Watcher = Callable[[Plan, str | None], None]
@@ -254,27 +256,108 @@ class Exploration:
             raise InputError(found.what, why=found.why, fix=found.fix)
         return found
 
-    def findings(self, *, clamp: bool = False) -> list[Finding]:
-        """Return what breaks under the plan, why, and what to do; most important first.
+    def findings(self, *, clamp: bool = False, gpu_model: str | None = None) -> list[Finding]:
+        """Return what breaks under the plan, why it is not faster, and what to do; most important first.
 
         Set ``x.plan = finding.fix.apply(x.plan)`` to do what a finding proposes.
 
         Args:
             clamp: weights beyond the range are clamped in the converted model.
+            gpu_model: the GPU on which causes of missing speed are tested, by prediction. Without one they are tested
+                on the latency of this machine's CPU, if that was measured, else not at all.
+
+        Raises:
+            BackendError: the GPU is not known.
         """
-        from explorer.advise import findings  # noqa: PLC0415 - pandas loads only for results
+        from explorer.advise import findings, slow_findings  # noqa: PLC0415 - pandas loads only for results
 
         known = self.results.errors(self._plan, self._target).accuracy
+        decisions, cpu = self.decisions(), self.results.known_cpu_latency()
+        slow = slow_findings(
+            self.model,
+            decisions,
+            self.samples.shapes,
+            gpu=gpu_model or None,
+            predicted=self.predicted_latency(gpu_model).result if gpu_model else None,
+            measured=cpu.result if cpu is not None else None,
+            target=self._target,
+        )
         return findings(
             self.model,
-            self.decisions(),
+            decisions,
             self.errors(),
             self.ranges(),
             self.output_error(),
             accuracy=(known.exact, known.plan) if isinstance(known, Accuracy) else None,
             weights=self.convert(clamp=clamp).weights.total,
             clamped=clamp,
+            slow=slow,
         )
+
+    # -- search ----------------------------------------------------------------------------------------------------
+
+    def search(
+        self,
+        *,
+        metric: str | UserMetric | None = None,
+        data: str | Path | Mapping[str, npt.ArrayLike] | None = None,
+        max_drop: float | None = None,
+        gpu_model: str | None = None,
+        seconds: float | None = None,
+        resume: bool = True,
+        agree: Collection[str] = AGREE,
+        cancel: Cancel | None = None,
+        progress: Callable[[str, int, int, float | None], None] | None = None,
+        found: Callable[[Front], None] | None = None,
+    ) -> Front:
+        """Return the best plans: the Pareto front of output error and latency; ``x.plan = front.best(max_error=1e-3)``.
+
+        The rules of the plan (its blacklist) are kept; single overrides are chosen anew. Nothing of the exploration
+        changes but :attr:`front`.
+
+        Args:
+            metric: what the model is for: ``top1``, ``agreement``, or a function of the outputs by name and of the
+                labels (higher is better). None judges by the error of the outputs alone.
+            data: samples to measure the metric on, as ``inputs`` of :func:`explorer.open`; by default those here.
+            max_drop: look for the fastest plan that loses at most so much of the metric.
+            gpu_model: the GPU that latency is predicted for; by default the one that is here, else an H100. With ``""``
+                the best plan is the one with the most layers in the low format, whatever the latency.
+            seconds: after which no further tensor is measured; by default when that no longer pays.
+            resume: use what was measured before, and keep what is measured now, in the user's cache folder.
+            agree: kinds of layers that shall run in one format: ``qkv``, ``tied``, ``fused``.
+            cancel: stops it from another thread; what was measured is kept.
+            progress: called with what is being done, how much of it, of how much, and the seconds left if known.
+            found: called with every better front on the way.
+
+        Raises:
+            InputError: the metric, the data or a budget cannot be used, or no output can be compared.
+            BackendError: the GPU is not known.
+            RunCancelled: `cancel` was called.
+        """
+        from explorer.results.searching import Quest  # noqa: PLC0415 - scipy loads only for a search
+
+        quest = Quest(
+            metric=metric, data=data, max_drop=max_drop, gpu_model=gpu_model, seconds=seconds, resume=resume,
+            agree=agree, cancel=cancel, progress=progress, found=found,
+        )  # fmt: skip
+        return quest.run(self.results, self._plan, self._target)
+
+    @property
+    def front(self) -> Front | None:
+        """The front that :meth:`search` found last, or None."""
+        return self.results.front
+
+    def trial(self, plan: Plan, *, gpu_model: str | None = None) -> Trial:
+        """Return what another plan would change, by a run of it; the plan of the exploration stays.
+
+        Args:
+            plan: the plan to try, such as ``x.plan.set({"conv1": "fp32"})`` or ``finding.fix.apply(x.plan)``.
+            gpu_model: the GPU that latency is predicted for; None leaves latency out.
+
+        Raises:
+            PlanError: the plan names something that the model does not have.
+        """
+        return trial(self.results, self._plan, self._checked(plan, self._target), self._target, gpu_model=gpu_model)
 
     # -- latency ---------------------------------------------------------------------------------------------------
 
@@ -394,43 +477,3 @@ class Exploration:
             f"  layers   {low} in {self.plan.format} ({self.low_share:.0%} of those with float32 tensors)\n"
             f"  next     .errors()  .output_error()  .latency()  .export(path)  .report(path)"
         )
-
-
-def open(  # noqa: A001 - explorer.open reads as what it does
-    model: str | Path | bytes | onnx.ModelProto | Any,
-    *,
-    inputs: str | Path | Mapping[str, npt.ArrayLike] | None = None,
-    example_args: Sequence[Any] | None = None,
-    plan: Plan | None = None,
-    target: str | None = DEFAULT_TARGET,
-    batch_size: int | None = None,
-    dims: Mapping[str, int] | None = None,
-    threads: int | None = None,
-    progress: Progress | None = None,
-) -> Exploration:
-    """Return an exploration of a model.
-
-    Args:
-        model: path of an ONNX file, its bytes, a ``ModelProto``, or a ``torch.nn.Module`` with ``example_args``.
-        inputs: an ``.npz`` file or a mapping with one array per model input, samples along axis 0, and ``labels`` if
-            there are any. None makes seeded random inputs, whose ranges and errors are not to be trusted.
-        example_args: positional example arguments, for a torch module only.
-        plan: the plan to start with; by default everything that can runs in fp16.
-        target: the backend whose kernels decide what may run low; None asks only what ONNX allows.
-        batch_size: rows that run at once.
-        dims: sizes of named dynamic dimensions, for random inputs.
-        threads: of the runtime.
-        progress: called with what is being done, batches done, and batches in all.
-
-    Raises:
-        ModelError: the model cannot be read or is invalid.
-        InputError: the samples do not fit the model.
-        PlanError: the plan names something that the model does not have.
-    """
-    if not isinstance(model, (str, Path, bytes, onnx.ModelProto)):
-        from explorer.model.torch_module import export_torch  # noqa: PLC0415 - torch loads only when it is used
-
-        model = export_torch(model, example_args)
-    loaded = load_model(model)
-    samples = load_samples(loaded, inputs, batch_size=batch_size, dims=dims)
-    return Exploration(loaded, samples, plan, target=target, threads=threads, progress=progress)

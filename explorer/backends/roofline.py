@@ -8,13 +8,13 @@ against real engines, and when the prediction misleads.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from explorer.backends.gpus import Gpu, get_gpu
 from explorer.backends.kernel_model import MEMORY_CEILING, Bound, KernelTime, Settings, kernel_time, storage_bytes
-from explorer.backends.roofline_fusion import Group, fuse
+from explorer.backends.roofline_fusion import Fusion, Group
 from explorer.model.cost_types import SWITCHABLE
 
 if TYPE_CHECKING:
@@ -23,8 +23,17 @@ if TYPE_CHECKING:
     from explorer.model.cost_types import LayerCost
     from explorer.model.graph import Layer, TensorSpec
 
-__all__ = ["PredictedCast", "PredictedModel", "PredictedTime", "cast_us", "predict_layers", "predict_model"]
+__all__ = [
+    "PredictedCast",
+    "PredictedModel",
+    "PredictedTime",
+    "Predictor",
+    "cast_us",
+    "predict_layers",
+    "predict_model",
+]
 
+_KNOWN_A_LAYER = 16  # times that are kept; see roofline_fusion
 _FREE = KernelTime(0.0, "free")
 _UNKNOWN = KernelTime(math.nan, "unknown")
 
@@ -131,28 +140,174 @@ def cast_us(elements: float, gpu: Gpu | str, source: str, target: str) -> float:
     return device.launch_us + moved / (device.bandwidth_gbs * MEMORY_CEILING) * 1e-3
 
 
-@dataclass(frozen=True)
-class _Scene:
-    """Everything about the model that does not change with the plan."""
+class Predictor:
+    """Predicts the latency of one model on one GPU under one plan after another.
 
-    layers: tuple[Layer, ...]
-    costs: Mapping[str, LayerCost]
-    specs: Mapping[str, TensorSpec]
-    outputs: frozenset[str]
-    weights: frozenset[str]
-    io_format: str
-    gpu: Gpu
-    settings: Settings
-    makers: dict[str, str] = field(default_factory=dict)
+    What no plan changes is worked out once, and the time of each kernel that a plan makes is kept: of 10,000 layers a
+    plan takes some tens of milliseconds.
 
-    def __post_init__(self) -> None:
-        self.makers.update({name: layer.id for layer in self.layers for name in layer.outputs})
+    Args:
+        layers: the layers in execution order.
+        costs: arithmetic and traffic of each layer.
+        specs: dtype and concrete shape of every value.
+        gpu: a GPU or its name.
+        outputs: names of the model's outputs.
+        weights: names of the initializers; they are cast once, before the run.
+        formats: formats for which each kernel's time and the uniform totals are given.
+        allow_tf32: whether fp32 products may use TF32 tensor cores.
+        accumulate: format in which fp16 products are summed; ``fp16`` for TensorRT up to 10.
 
-    def elements(self, name: str) -> float:
-        spec = self.specs.get(name)
-        if spec is None or spec.shape is None:
-            return math.nan
-        return math.prod(dim if isinstance(dim, int) else math.nan for dim in spec.shape)
+    Raises:
+        BackendError: no such GPU.
+    """
+
+    def __init__(
+        self,
+        layers: Iterable[Layer],
+        costs: Mapping[str, LayerCost],
+        specs: Mapping[str, TensorSpec],
+        gpu: Gpu | str,
+        *,
+        outputs: Collection[str],
+        weights: Collection[str] = (),
+        formats: Sequence[str] = ("fp32", "fp16"),
+        allow_tf32: bool = True,
+        accumulate: Literal["fp32", "fp16"] = "fp32",
+    ) -> None:
+        self.gpu = get_gpu(gpu) if isinstance(gpu, str) else gpu
+        self.layers, self.formats = tuple(layers), tuple(formats)
+        self.fusion = Fusion(self.layers, costs, specs, outputs=outputs)
+        self.provenance = f"predicted (roofline, {self.gpu.name})"
+        self._settings = Settings(allow_tf32=allow_tf32, accumulate=accumulate)
+        self._costs, self._specs = costs, specs
+        self._makers = {name: layer.id for layer in self.layers for name in layer.outputs}
+        cast = {name for name, spec in specs.items() if name and spec.dtype in SWITCHABLE} - set(weights)
+        self._reads = [(layer.id, [name for name in layer.inputs if name in cast]) for layer in self.layers]
+        self._returns = [name for name in outputs if name in self._makers and name in cast]
+        self._kernels: dict[tuple[tuple[int, ...], str], KernelTime] = {}
+        self._times: dict[tuple[tuple[int, ...], tuple[str, ...]], dict[str, PredictedTime]] = {}
+        self._cast_us: dict[tuple[str, str, str], float] = {}
+        self._uniform: dict[str, Mapping[str, float]] = {}
+
+    def predict(
+        self,
+        plan: Mapping[str, str] | None = None,
+        *,
+        casts: Iterable[tuple[str, str, str]] | None = None,
+        io_format: str = "fp32",
+    ) -> PredictedModel:
+        """Return the predicted latency under a plan: fused kernels, plus the casts between formats.
+
+        Args:
+            plan: format of each layer; layers that it leaves out, and all without a plan, run in the first of
+                ``formats``.
+            casts: tensors that are cast, each with the formats from and to; None casts wherever a layer reads another
+                format than its own.
+            io_format: format of the model's inputs and outputs.
+
+        Raises:
+            BackendError: no such format.
+        """
+        chosen = [(plan or {}).get(layer.id, self.formats[0]) for layer in self.layers]
+        formats = tuple(dict.fromkeys((*self.formats, *chosen)))
+        by_layer: dict[str, PredictedTime] = {}
+        for group in self.fusion.groups(chosen):
+            by_layer.update(self._group_times(group, formats))
+        found = self._between(chosen, io_format) if casts is None else casts
+        paid = tuple(PredictedCast(*cast, us) for cast in found if (us := self.cast_us(*cast)))
+        ordered = {layer.id: by_layer[layer.id] for layer in self.layers}
+        times = [time.us[fmt] for time, fmt in zip(ordered.values(), chosen, strict=True)]
+        unpredicted = tuple(layer.id for layer, us in zip(self.layers, times, strict=True) if math.isnan(us))
+        count = f"{len(unpredicted)} of {len(self.layers)}"
+        return PredictedModel(
+            MappingProxyType(ordered),
+            paid,
+            _sum(times) + _sum(cast.us for cast in paid),
+            self._uniform_us(io_format),
+            unpredicted,
+            f"{count} layers have no prediction and are left out" if unpredicted else "",
+            self.provenance,
+        )
+
+    def kernel(self, group: Group, fmt: str) -> KernelTime:
+        """Return the time of a kernel in a format; NaN where its work is not known."""
+        found = self._kernels.get((group.members, fmt))
+        if found is None:
+            if len(self._kernels) > _KNOWN_A_LAYER * len(self.layers):
+                self._kernels.clear()
+            found = self._kernels[group.members, fmt] = self._kernel(group, fmt)
+        return found
+
+    def cast_us(self, value: str, source: str, target: str) -> float:
+        """Return the time of a cast of a value; NaN where its size is not known, 0 between equal storage formats."""
+        key = (value, source, target)
+        if key not in self._cast_us:
+            spec = self._specs.get(value)
+            shape = spec.static_shape if spec is not None else None
+            elements = math.nan if shape is None else math.prod(shape)
+            self._cast_us[key] = cast_us(elements, self.gpu, source, target)
+        return self._cast_us[key]
+
+    def _kernel(self, group: Group, fmt: str) -> KernelTime:
+        costs = [self._costs[layer.id] for layer in group.layers]
+        head = costs[0]
+        if len(costs) == 1 or not head.is_known:
+            return _layer_time(self.gpu, fmt, head, self._settings)
+        elements = sum(cost.moved_elements for cost in costs) - group.saved_elements
+        fixed = sum(cost.fixed_bytes for cost in costs) - group.saved_bytes
+        return kernel_time(
+            self.gpu,
+            fmt,
+            flops=sum(cost.flops for cost in costs),
+            moved_bytes=elements * storage_bytes(fmt) + fixed,
+            gemm=head.gemm,
+            kind=head.kind,
+            settings=self._settings,
+        )
+
+    def _group_times(self, group: Group, formats: tuple[str, ...]) -> dict[str, PredictedTime]:
+        """The first layer carries the kernel's time; the others run inside it."""
+        found = self._times.get((group.members, formats))
+        if found is None:
+            if len(self._times) > _KNOWN_A_LAYER * len(self.layers):
+                self._times.clear()
+            found = self._times[group.members, formats] = self._made_times(group, formats)
+        return found
+
+    def _made_times(self, group: Group, formats: tuple[str, ...]) -> dict[str, PredictedTime]:
+        ids = tuple(layer.id for layer in group.layers)
+        head = ids[0]
+        times = {fmt: self.kernel(group, fmt) for fmt in formats}
+        found = {head: _predicted(self.gpu, head, times, ids[1:], self._costs[head].note)}
+        inside = dict.fromkeys(formats, _FREE)
+        for layer_id in ids[1:]:
+            others = tuple(other for other in ids if other != layer_id)
+            found[layer_id] = _predicted(self.gpu, layer_id, inside, others, f"runs inside the kernel of {head}")
+        return found
+
+    def _between(self, chosen: Sequence[str], io_format: str) -> list[tuple[str, str, str]]:
+        """One cast for each tensor and format in which it is needed but not made."""
+        format_of = {layer.id: fmt for layer, fmt in zip(self.layers, chosen, strict=True)}
+        needed: dict[tuple[str, str], str] = {}
+        for reader, names in self._reads:
+            for name in names:
+                maker = self._makers.get(name)
+                needed[name, format_of[reader]] = format_of[maker] if maker else io_format
+        for name in self._returns:
+            needed[name, io_format] = format_of[self._makers[name]]
+        return [(name, source, target) for (name, target), source in needed.items() if source != target]
+
+    def _uniform_us(self, io_format: str) -> Mapping[str, float]:
+        """Latency with every layer in one format; the kernels are the same for each."""
+        if io_format not in self._uniform:
+            groups = self.fusion.groups([""] * len(self.layers))
+            totals = {}
+            for fmt in self.formats:
+                casts = self._between([fmt] * len(self.layers), io_format)
+                kernels = _sum(self.kernel(group, fmt).us for group in groups)
+                totals[fmt] = kernels + _sum(self.cast_us(*cast) for cast in casts)
+            self._uniform[io_format] = MappingProxyType(totals)
+        return self._uniform[io_format]
 
 
 def predict_model(
@@ -171,6 +326,8 @@ def predict_model(
 ) -> PredictedModel:
     """Return the predicted latency of a model: fused kernels, plus the casts between layers of different formats.
 
+    For several plans of one model, a :class:`Predictor` is faster.
+
     Args:
         layers: the layers in execution order.
         costs: arithmetic and traffic of each layer.
@@ -187,34 +344,18 @@ def predict_model(
     Raises:
         BackendError: no such GPU or format.
     """
-    device = get_gpu(gpu) if isinstance(gpu, str) else gpu
-    settings = Settings(allow_tf32=allow_tf32, accumulate=accumulate)
-    ordered = tuple(layers)
-    scene = _Scene(ordered, costs, specs, frozenset(outputs), frozenset(weights), io_format, device, settings)
-    chosen = {layer.id: (plan or {}).get(layer.id, formats[0]) for layer in ordered}
-    wanted = tuple(dict.fromkeys((*formats, *chosen.values())))
-    groups = _fused(scene, chosen)
-    predicted: dict[str, PredictedTime] = {}
-    for group in groups:
-        predicted.update(_group_times(scene, group, wanted))
-    casts = _casts(scene, chosen)
-    unpredicted = tuple(layer.id for layer in ordered if math.isnan(predicted[layer.id].us[chosen[layer.id]]))
-    plan_us = _sum(predicted[layer.id].us[chosen[layer.id]] for layer in ordered) + _sum(cast.us for cast in casts)
-    note = f"{len(unpredicted)} of {len(ordered)} layers have no prediction and are left out" if unpredicted else ""
-    ranked = {layer.id: predicted[layer.id] for layer in ordered}
-    return PredictedModel(
-        MappingProxyType(ranked),
-        casts,
-        plan_us,
-        MappingProxyType(_uniform(scene, formats)),
-        unpredicted,
-        note,
-        _provenance(device),
+    predictor = Predictor(
+        layers,
+        costs,
+        specs,
+        gpu,
+        outputs=outputs,
+        weights=weights,
+        formats=formats,
+        allow_tf32=allow_tf32,
+        accumulate=accumulate,
     )
-
-
-def _provenance(gpu: Gpu) -> str:
-    return f"predicted (roofline, {gpu.name})"
+    return predictor.predict(plan, io_format=io_format)
 
 
 def _sum(times: Iterable[float]) -> float:
@@ -226,7 +367,7 @@ def _predicted(
 ) -> PredictedTime:
     us = MappingProxyType({fmt: time.us for fmt, time in times.items()})
     bound: Mapping[str, Bound] = MappingProxyType({fmt: time.bound for fmt, time in times.items()})
-    return PredictedTime(layer_id, us, bound, fused_with, note, _provenance(gpu))
+    return PredictedTime(layer_id, us, bound, fused_with, note, f"predicted (roofline, {gpu.name})")
 
 
 def _layer_time(gpu: Gpu, fmt: str, cost: LayerCost, settings: Settings) -> KernelTime:
@@ -238,70 +379,3 @@ def _layer_time(gpu: Gpu, fmt: str, cost: LayerCost, settings: Settings) -> Kern
     return kernel_time(
         gpu, fmt, flops=cost.flops, moved_bytes=cost.bytes(size), gemm=cost.gemm, kind=cost.kind, settings=settings
     )
-
-
-def _fused(scene: _Scene, chosen: Mapping[str, str]) -> list[Group]:
-    return fuse(scene.layers, scene.costs, scene.specs, outputs=scene.outputs, formats=chosen)
-
-
-def _group_times(scene: _Scene, group: Group, formats: Sequence[str]) -> dict[str, PredictedTime]:
-    """The first layer carries the kernel's time; the others run inside it."""
-    ids = tuple(layer.id for layer in group.layers)
-    head = ids[0]
-    times = {fmt: _group_time(scene, group, fmt) for fmt in formats}
-    found = {head: _predicted(scene.gpu, head, times, ids[1:], scene.costs[head].note)}
-    inside = dict.fromkeys(formats, _FREE)
-    for layer_id in ids[1:]:
-        others = tuple(other for other in ids if other != layer_id)
-        found[layer_id] = _predicted(scene.gpu, layer_id, inside, others, f"runs inside the kernel of {head}")
-    return found
-
-
-def _group_time(scene: _Scene, group: Group, fmt: str) -> KernelTime:
-    costs = [scene.costs[layer.id] for layer in group.layers]
-    head = costs[0]
-    if len(costs) == 1 or not head.is_known:
-        return _layer_time(scene.gpu, fmt, head, scene.settings)
-    elements = sum(cost.moved_elements for cost in costs) - group.saved_elements
-    fixed = sum(cost.fixed_bytes for cost in costs) - group.saved_bytes
-    return kernel_time(
-        scene.gpu,
-        fmt,
-        flops=sum(cost.flops for cost in costs),
-        moved_bytes=elements * storage_bytes(fmt) + fixed,
-        gemm=head.gemm,
-        kind=head.kind,
-        settings=scene.settings,
-    )
-
-
-def _casts(scene: _Scene, chosen: Mapping[str, str]) -> tuple[PredictedCast, ...]:
-    """One cast for each tensor and format in which it is needed but not made."""
-    needed: dict[tuple[str, str], str] = {}
-    for layer in scene.layers:
-        for name in layer.inputs:
-            spec = scene.specs.get(name)
-            if not name or name in scene.weights or spec is None or spec.dtype not in SWITCHABLE:
-                continue
-            maker = scene.makers.get(name)
-            needed[name, chosen[layer.id]] = chosen[maker] if maker else scene.io_format
-    for name in scene.outputs:
-        spec, maker = scene.specs.get(name), scene.makers.get(name)
-        if maker and spec is not None and spec.dtype in SWITCHABLE:
-            needed[name, scene.io_format] = chosen[maker]
-    found = []
-    for (name, target), source in needed.items():
-        us = cast_us(scene.elements(name), scene.gpu, source, target)
-        if us:
-            found.append(PredictedCast(name, source, target, us))
-    return tuple(found)
-
-
-def _uniform(scene: _Scene, formats: Sequence[str]) -> dict[str, float]:
-    """Latency with every layer in one format; the kernels are the same for each."""
-    groups = _fused(scene, {layer.id: "" for layer in scene.layers})
-    totals = {}
-    for fmt in formats:
-        casts = _casts(scene, {layer.id: fmt for layer in scene.layers})
-        totals[fmt] = _sum(_group_time(scene, group, fmt).us for group in groups) + _sum(cast.us for cast in casts)
-    return totals

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.cli.advice import findings_document
 from explorer.cli.document import conversion_document, model_document
 from explorer.formats import get_format
 from explorer.report import ReportData, text
@@ -125,6 +126,7 @@ class Analysis:
             "accuracy": x.accuracy(),
             "first_nonfinite": x.first_nonfinite(),
             "breaking_alone": [layer.id for layer in self.breaking],
+            "findings": findings_document(data.findings),
             "latency": data.model_latency,
             "conversion": conversion_document(conversion),
             "layers": self.table,

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from explorer import __version__
+from explorer.cli.budget import BudgetOptions
 from explorer.cli.group import PROGRAM, Commands, shell_command, spread
 from explorer.cli.options import JsonOption, ModelArgument, OutOption, PlanOptions, SampleOptions, TopOption
 
@@ -22,6 +23,8 @@ _EXAMPLES = """[dim]Examples[/dim]
 [cyan]precision-explorer explore model.onnx --inputs data.npz --gpu-model H100[/cyan]
 
 [cyan]precision-explorer explore model.onnx --inputs data.npz --block-op Softmax --block 'encoder/*/norm*'[/cyan]
+
+[cyan]precision-explorer search model.onnx --inputs data.npz --max-error 1e-3 --gpu-model H100[/cyan]
 
 [cyan]precision-explorer inspect model.onnx --match '*norm*/Pow'[/cyan]
 
@@ -42,6 +45,14 @@ _CONVERT = """[dim]Examples[/dim]
 [cyan]precision-explorer convert model.onnx model.fp16.onnx --block-op Softmax[/cyan]
 
 [cyan]precision-explorer convert model.onnx model.bf16.onnx --format bf16 --no-keep-io[/cyan]"""
+
+_SEARCH = """[dim]Examples[/dim]
+
+[cyan]precision-explorer search model.onnx --inputs data.npz --gpu-model H100[/cyan]
+
+[cyan]precision-explorer search model.onnx --inputs data.npz --max-error 1e-3 --out out/best[/cyan]
+
+[cyan]precision-explorer search model.onnx --inputs data.npz --metric top1 --max-drop 0.005[/cyan]"""
 
 _INSPECT = """[dim]Examples[/dim]
 
@@ -98,6 +109,28 @@ def explore(
 
     command = shell_command(ctx)
     run_explore(model, out, plan, samples, command=command, runs=_RUNS, top=top, as_json=as_json)
+
+
+@app.command(epilog=_SEARCH)
+@spread
+def search(
+    *,
+    ctx: typer.Context,
+    model: ModelArgument,
+    plan: PlanOptions,
+    samples: SampleOptions,
+    budget: BudgetOptions,
+    out: OutOption = Path("out"),
+    as_json: JsonOption = False,
+) -> None:
+    """Find the best plans: the least latency for every output error; with a budget, export the one that keeps it.
+
+    The blacklist that the options give is kept; all other layers are chosen. Latency is predicted for --gpu-model (by
+    default the GPU that is here, else an H100). Every plan that is shown was run (emulated).
+    """
+    from explorer.cli.search import run_search  # noqa: PLC0415
+
+    run_search(model, out, plan, samples, budget, command=shell_command(ctx), as_json=as_json)
 
 
 @app.command(epilog=_CONVERT)

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from explorer.cli.advice import ICONS, show_findings
 from explorer.cli.analysis import COMPUTING, LOAD, Analysis, WorstLayer, analyse
 from explorer.cli.document import print_document
 from explorer.cli.output import check_folder, folder
 from explorer.cli.progress import Stages
-from explorer.cli.words import Facts, console, decibels, notes, weight_words
+from explorer.cli.words import Facts, console, decibels, notes, show_written, weight_words
 from explorer.export import replacing
 from explorer.report import text, write_report
 from explorer.report.story import verdict
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
+    from pathlib import Path
 
     from rich.console import Console
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["run_explore", "run_measure"]
 
 _REPORT = "write the results"
-_ICONS = {"stop": ("✗", "bold red"), "warn": ("!", "bold yellow"), "good": ("✓", "bold green"), "note": ("•", "bold")}
 _NAME_WIDTH = 28  # characters of a layer's id that fit in 80 columns beside the other columns
 _OTHER_WIDTH = 52  # characters that the other columns of the table take
 _OPERATOR_WIDTH = 18  # characters of the column of operators, which narrow terminals do without
@@ -60,7 +60,7 @@ def run_explore(
         return
     screen = console()
     show(analysis, screen, top=top)
-    _show_written(written, screen, sum(stages.seconds.values()))
+    show_written(written, screen, sum(stages.seconds.values()))
 
 
 def run_measure(
@@ -106,6 +106,7 @@ def show(analysis: Analysis, screen: Console, *, top: int) -> None:
     screen.print(Padding(_summary(analysis), (0, 0, 0, 2), expand=False))
     if top:
         _show_worst(analysis, screen, top)
+        show_findings(analysis.data.findings, analysis.data.plan.format, screen)
     if analysis.data.warnings:
         screen.print()
         notes(analysis.data.warnings, screen)
@@ -113,7 +114,7 @@ def show(analysis: Analysis, screen: Console, *, top: int) -> None:
 
 def _show_verdict(analysis: Analysis, screen: Console) -> None:
     found = verdict(analysis.data, analysis.rows)
-    sign, style = _ICONS[found.icon]
+    sign, style = ICONS[found.icon]
     model = analysis.exploration.model
     grid = Table.grid(padding=(0, 1))
     grid.add_row(Text(sign, style=style), Text(f"{text.visible(model.name)}: {found.title}", style=style))
@@ -201,7 +202,8 @@ def _name(layer: WorstLayer, width: int, *, with_op: bool) -> Text:
 
 def _hint(analysis: Analysis) -> str:
     """Return the options that mend what breaks, as the findings propose it; empty where they propose nothing."""
-    fixes = (each.fix for each in analysis.data.findings if each.fix is not None and each.tone in ("stop", "warn"))
+    grave = (each for each in analysis.data.findings if each.tone in ("stop", "warn") and not each.of_speed)
+    fixes = (each.fix for each in grave if each.fix is not None)
     return next((fix.options for fix in fixes if fix.options), "")
 
 
@@ -231,12 +233,3 @@ def show_latency(analysis: Analysis, screen: Console, *, top: int) -> None:
         screen.print()
         screen.print(Padding(Text.assemble(("The slowest layers  ", "bold"), (provenance, "dim")), (0, 0, 0, 2)))
         screen.print(Padding(shown, (0, 0, 0, 2), expand=False))
-
-
-def _show_written(written: Mapping[str, str], screen: Console, seconds: float) -> None:
-    facts = Facts()
-    for label, path in written.items():
-        facts.add(label, Text(text.visible(path), style="cyan"), text.size(Path(path).stat().st_size))
-    screen.print()
-    screen.print(Text(f"  Written in {seconds:.1f} s", style="bold"))
-    screen.print(Padding(facts, (0, 0, 0, 2), expand=False))

@@ -232,7 +232,7 @@ class SampleOptions:
     def open(self, model: Path, plan: PlanOptions, *, command: str, progress: Progress) -> Exploration:
         """Return the exploration that the options ask for; whatever can be refused at once is."""
         from explorer.backends.gpus import get_gpu  # noqa: PLC0415 - `--help` imports no numpy
-        from explorer.session import open as open_session  # noqa: PLC0415
+        from explorer.opening import open as open_session  # noqa: PLC0415
 
         dims = self.dims()
         if self.gpu_model is not None:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from explorer.report import text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from explorer.convert import Conversion
     from explorer.report import WeightFacts
 
-__all__ = ["Facts", "console", "decibels", "notes", "weight_words", "weights_table"]
+__all__ = ["Facts", "console", "decibels", "notes", "show_written", "weight_words", "weights_table"]
 
 _FIGURES_WIDTH = 60  # characters that the other columns of the weights' table take
 LABEL_WIDTH = 10  # characters: the longest label of a summary
@@ -62,6 +64,16 @@ def notes(lines: Iterable[str], out: Console) -> None:
         grid = Table.grid(padding=(0, 1))
         grid.add_row(Text("•", style="yellow"), Text(text.visible(line), style="dim"))
         out.print(grid)
+
+
+def show_written(written: Mapping[str, str], screen: Console, seconds: float) -> None:
+    """Print the files that were written, with their sizes, and how long everything took."""
+    facts = Facts()
+    for label, path in written.items():
+        facts.add(label, Text(text.visible(path), style="cyan"), text.size(Path(path).stat().st_size))
+    screen.print()
+    screen.print(Text(f"  Written in {seconds:.1f} s", style="bold"))
+    screen.print(Padding(facts, (0, 0, 0, 2), expand=False))
 
 
 def weight_words(facts: WeightFacts | None, low: str) -> str:

@@ -15,7 +15,7 @@ from explorer.backends.ort_errors import RunCancelled
 from explorer.backends.runtime import Cancel, create_session
 from explorer.convert import Conversion, Decisions, Typing, convert, decide, type_layers
 from explorer.errors import BackendError, InputError, ModelError
-from explorer.measure.latency import CpuLatency, PredictedLatency, measure_cpu, predict_gpu
+from explorer.measure.latency import CpuLatency, GpuPredictions, PredictedLatency, measure_cpu
 from explorer.measure.tables import LayerSums, by_layer
 from explorer.plan import NO_FORMAT
 from explorer.probe import AccumulatedError, Emulator
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from explorer.model import Model, Samples
     from explorer.plan import Plan
     from explorer.probe import LayerValues
+    from explorer.search.front import Front
 
 __all__ = ["PlanErrors", "Results", "provenance_of"]
 
@@ -107,7 +108,10 @@ class Results:
         self._errors: Recent[PlanErrors] = Recent(min(max(most, _PLANS[0]), _PLANS[1]))
         self._outputs: tuple[object, AccumulatedError] | None = None
         self._cpu: tuple[int, CpuLatency] | None = None
+        self.gpu_predictions = GpuPredictions(model, samples.shapes)
         self._predicted: Recent[PredictedLatency] = Recent(_PREDICTIONS)
+        self._front: Front | None = None
+        self._front_watchers: list[Callable[[Front], None]] = []
 
     # -- what becomes of a plan ------------------------------------------------------------------------------------
 
@@ -214,24 +218,33 @@ class Results:
         self.ranges(low_format, target)
         return self._once(self._local, (low_format, target), lambda: self._emulator(low_format, target).local())
 
-    def errors(self, plan: Plan, target: str | None) -> PlanErrors:
-        """Return the errors under a plan."""
-        key = (plan, target)
-        if (known := self.known_errors(plan, target)) is not None:
-            return known
-        with self._turn:
-            if (known := self.known_errors(plan, target)) is not None:
-                return known
-            keep = self.samples.labels is not None or self._small_outputs(self.ranges(plan.format, target))
-            found = self._accumulated(plan, target, keep=keep)
-            if not found.output_sums.finite.all() and not found.exact_outputs:
-                # What is lost is counted on the outputs themselves: the sums tell only that something is.
-                found = self._accumulated(plan, target, keep=True)
-            made = self._summed(found, plan)
+    def errors(self, plan: Plan, target: str | None, *, tried: bool = True) -> PlanErrors:
+        """Return the errors under a plan.
+
+        Args:
+            plan: the plan.
+            target: the backend whose kernels decide what may run low.
+            tried: list the plan among those that the user tried; a search runs many that nobody asked for.
+        """
+        made = self.known_errors(plan, target)
+        if made is None:
+            with self._turn:
+                made = self.known_errors(plan, target) or self._measured(plan, target)
+        if tried:
             with self._light:
-                self._errors[key] = made
                 self._note_tried(plan, target, made)
-            return made
+        return made
+
+    def _measured(self, plan: Plan, target: str | None) -> PlanErrors:
+        keep = self.samples.labels is not None or self._small_outputs(self.ranges(plan.format, target))
+        found = self._accumulated(plan, target, keep=keep)
+        if not found.output_sums.finite.all() and not found.exact_outputs:
+            # What is lost is counted on the outputs themselves: the sums tell only that something is.
+            found = self._accumulated(plan, target, keep=True)
+        made = self._summed(found, plan)
+        with self._light:
+            self._errors[plan, target] = made
+        return made
 
     def _small_outputs(self, ranges: LayerSums) -> bool:
         made = {spec.name for spec in self.model.outputs}
@@ -324,6 +337,24 @@ class Results:
             )
         )
 
+    # -- the search ------------------------------------------------------------------------------------------------
+
+    @property
+    def front(self) -> Front | None:
+        """The front that was found last, or None; set it to tell those who watch."""
+        return self._front
+
+    @front.setter
+    def front(self, front: Front) -> None:
+        self._front = front
+        for watcher in tuple(self._front_watchers):
+            watcher(front)
+
+    def watch_front(self, changed: Callable[[Front], None]) -> Callable[[], None]:
+        """Call ``changed`` with each front that is found, in the thread that finds it; return what ends that."""
+        self._front_watchers.append(changed)
+        return lambda: self._front_watchers.remove(changed) if changed in self._front_watchers else None
+
     # -- latency ---------------------------------------------------------------------------------------------------
 
     def known_cpu_latency(self) -> CpuLatency | None:
@@ -349,7 +380,7 @@ class Results:
         known = self.known_prediction(plan, target, gpu_model)
         if known is not None:
             return known
-        predicted = predict_gpu(self.model, self.samples.shapes, self.decisions(plan, target), gpu_model)
+        predicted = self.gpu_predictions.predict(self.decisions(plan, target), gpu_model)
         made = predicted.described(self.samples.batch_note)
         with self._light:
             self._predicted[plan, target, gpu_model] = made

@@ -1,0 +1,134 @@
+"""Graphs in which single tensors can be rounded, whole or from some node on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import onnx
+
+from explorer.convert.typing import HIGH
+from explorer.probe.graphs import type_of
+from explorer.probe.rounding import rounding_nodes
+from explorer.probe.weave import EmulationGraph, Nodes, captures, renamed
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from explorer.convert import Typing
+    from explorer.probe.sources import Sources
+
+__all__ = ["SWITCHES", "NoiseGraph", "Part", "noisy"]
+
+SWITCHES = "::noise"
+
+
+def noisy(output: str) -> str:
+    """Return the name of a model output in these graphs."""
+    return f"{output}::noisy"
+
+
+@dataclass(frozen=True)
+class Part:
+    """The nodes from one position on.
+
+    Attributes:
+        start: position of the first node.
+        fed: values that nodes before it make and that it, or nodes behind it, read.
+        model: serialized ONNX.
+        arrays: its large weights.
+        switches: the sources that can be rounded in it, in the order of its switches.
+    """
+
+    start: int
+    fed: tuple[str, ...]
+    model: bytes
+    arrays: dict[str, npt.NDArray[np.generic]]
+    switches: tuple[int, ...]
+
+
+class NoiseGraph:
+    """Every source has a switch where it is made; what reads it then sees it rounded.
+
+    Args:
+        typing: what each layer may be; its format is rounded to.
+        sources: the tensors.
+    """
+
+    def __init__(self, typing: Typing, sources: Sources) -> None:
+        self.typing, self.sources = typing, sources
+        self.outputs = tuple(dict.fromkeys(spec.name for spec in typing.model.outputs if spec.dtype == HIGH))
+        self._graph = EmulationGraph(typing.model)
+        self._nodes = list(self._graph.originals.values())
+        self._number = {name: index for index, name in enumerate(sources.names)}
+        self._made = {value: place for place, node in enumerate(self._nodes) for value in node.output if value}
+        first: dict[str, int] = {}
+        for place, node in enumerate(self._nodes):
+            for name in captures(node):
+                first.setdefault(name, place)
+        self.place = tuple(self._made.get(name, first.get(name, 0)) for name in sources.names)
+
+    def starts(self, parts: int) -> list[int]:
+        """Return positions at which the graph can be cut into about so many parts of as many nodes; 0 is the first."""
+        wanted = [len(self._nodes) * part // parts for part in range(parts)]
+        return [start for start in dict.fromkeys(wanted) if all(map(self._is_tensor, self.border(start)))] or [0]
+
+    def _is_tensor(self, value: str) -> bool:
+        dtype = self.typing.types[value].dtype if value in self.typing.types else ""
+        return bool(dtype) and "(" not in dtype and dtype not in ("string", "map")
+
+    def border(self, start: int) -> list[str]:
+        """Return the values that nodes before ``start`` make and that others, or the model's user, read."""
+        read = {name for node in self._nodes[start:] for name in captures(node)} | set(self.outputs)
+        return [value for value, place in self._made.items() if place < start and value in read]
+
+    def part(self, start: int, also: tuple[str, ...] = ()) -> Part:
+        """Return the nodes from ``start`` on.
+
+        Args:
+            start: position of the first node.
+            also: exact values that it returns, too.
+        """
+        graph = EmulationGraph(self.typing.model)
+        fed = self.border(start)
+        for value in fed:
+            graph.inputs.append(self._info(value))
+        switches = tuple(index for index, place in enumerate(self.place) if place >= start)
+        switch = {index: f"{SWITCHES}::{number}" for number, index in enumerate(switches)}
+        rounded = {self.sources.names[index]: f"{self.sources.names[index]}::rounded" for index in switches}
+
+        def read(name: str) -> str:
+            return rounded.get(name, name)
+
+        for index in switches:
+            name = self.sources.names[index]
+            if name not in self._made:
+                graph.nodes += self._switched(name, rounded[name], switch[index])
+        for node in self._nodes[start:]:
+            graph.nodes.append(renamed(node, node.name, read, str))
+            for value in node.output:
+                if value in rounded:
+                    graph.nodes += self._switched(value, rounded[value], switch[self._number[value]])
+        for name in self.outputs:
+            graph.nodes.add("Identity", [read(name)], noisy(name))
+            graph.outputs.append(self._info(name, noisy(name)))
+        graph.outputs += [self._info(value) for value in also]
+        if switches:
+            graph.split_input(SWITCHES, len(switches), onnx.TensorProto.BOOL)
+        return Part(start, tuple(fed), *graph.finish({}), switches)
+
+    def _info(self, value: str, name: str = "") -> onnx.ValueInfoProto:
+        info = onnx.ValueInfoProto(name=name or value)
+        info.type.CopyFrom(type_of(self.typing, value))
+        return info
+
+    def _switched(self, value: str, out: str, switch: str) -> Nodes:
+        """Return nodes for ``out`` = ``value``, rounded when the switch is on."""
+        low = rounding_nodes(value, f"{out}::if_low", self.typing.format)
+        high = [onnx.helper.make_node("Identity", [value], [f"{out}::if_high"], name=f"{out}::if_high")]
+        branches = {}
+        for branch, nodes, name in (("then_branch", low, f"{out}::if_low"), ("else_branch", high, f"{out}::if_high")):
+            info = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+            branches[branch] = onnx.helper.make_graph(nodes, "branch", [], [info])
+        return Nodes([onnx.helper.make_node("If", [switch], [out], name=out, **branches)])

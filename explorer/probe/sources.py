@@ -1,0 +1,141 @@
+"""Which tensors a plan rounds: the sources of its noise, each counted once, whoever rounds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from explorer.convert.traits import Kind
+from explorer.convert.typing import HIGH
+from explorer.probe.low import adds_value
+from explorer.probe.rounding import rounded_weight
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import numpy.typing as npt
+
+    from explorer.convert import Typing
+    from explorer.model import Layer
+
+__all__ = ["Sources", "rounding_sources"]
+
+_FIRST: Final = frozenset({  # results are elements of the first input, perhaps with another sign
+    "Abs", "Compress", "DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "GlobalMaxPool",
+    "Identity", "MaxPool", "Neg", "ReduceMax", "ReduceMin", "Relu", "Reshape", "ReverseSequence", "Slice",
+    "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Trilu", "Unsqueeze",
+})  # fmt: skip
+_ALL: Final = frozenset({"Concat", "Max", "Min", "Pad", "Where"})  # results are elements of the float inputs
+_CLIP_TAKES_BOUNDS: Final = 11  # Clip: bounds are inputs from this opset on, attributes before
+_FIRST_LOOK: Final = 4096  # elements of a weight, among which one nearly always changes
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The sources of noise of a model.
+
+    Attributes:
+        names: the tensors.
+        kinds: of each, ``activation``, ``weight`` or ``input``.
+        touched: by layer id, the sources that are rounded when the layer runs low; only layers that may.
+        outputs: sources that are rounded when the model's inputs and outputs take the low format.
+    """
+
+    names: tuple[str, ...]
+    kinds: tuple[str, ...]
+    touched: Mapping[str, npt.NDArray[np.intp]]
+    outputs: npt.NDArray[np.intp]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def rounding_sources(typing: Typing) -> Sources:
+    """Return the sources of a model; layers in the bodies of others, and weights that rounding leaves, have none."""
+    reader = _Reader(typing)
+    touched = {}
+    for layer in typing.model.layers:
+        if layer.container is None:
+            reader.note_copies(layer)
+            if typing.layers[layer.id].switchable:
+                touched[layer.id] = reader.numbers(reader.rounded(layer))
+    model = typing.model
+    outside = reader.numbers(spec.name for spec in (*model.inputs, *model.outputs) if reader.is_float(spec.name))
+    return Sources(tuple(reader.known), tuple(map(reader.kind, reader.known)), touched, outside)
+
+
+class _Reader:
+    """Reads layer after layer which tensors are new, and which hold the elements of others."""
+
+    def __init__(self, typing: Typing) -> None:
+        self.typing = typing
+        self.fed = {spec.name for spec in typing.model.inputs}
+        self.weights = set(typing.model.weights) - self.fed
+        self.known: dict[str, int] = {}
+        self._roots: dict[str, tuple[str, ...]] = {}
+        self._unchanged: dict[str, bool] = {}
+
+    def is_float(self, name: str) -> bool:
+        """Return whether a value is a float32 tensor."""
+        return bool(name) and name in self.typing.types and self.typing.types[name].dtype == HIGH
+
+    def kind(self, name: str) -> str:
+        """Return what sort of source a tensor is."""
+        return "weight" if name in self.weights else "input" if name in self.fed else "activation"
+
+    def numbers(self, names: Iterable[str]) -> npt.NDArray[np.intp]:
+        """Return the sources that rounding these tensors rounds."""
+        roots = dict.fromkeys(root for name in names for root in self._roots.get(name, (name,)))
+        roots = dict.fromkeys(root for root in roots if not self.is_unchanged(root))
+        return np.array(sorted(self.known.setdefault(root, len(self.known)) for root in roots), np.intp)
+
+    def is_unchanged(self, name: str) -> bool:
+        """Return whether a value is a weight that the format holds exactly."""
+        if name not in self.weights:
+            return False
+        if name not in self._unchanged:
+            tensor = self.typing.model.ir.graph.initializers[name].const_value
+            assert tensor is not None
+            values = tensor.numpy().reshape(-1)
+            self._unchanged[name] = all(
+                np.array_equal(part, rounded_weight(part, self.typing.format))
+                for part in (values[:_FIRST_LOOK], values)
+            )
+        return self._unchanged[name]
+
+    def note_copies(self, layer: Layer) -> None:
+        """Note of which tensors the results of a layer hold the elements."""
+        data = self._copied(layer)
+        roots = tuple(dict.fromkeys(root for name in data for root in self._roots.get(name, (name,))))
+        if roots:
+            self._roots |= {name: roots for name in layer.outputs if self.is_float(name)}
+
+    def rounded(self, layer: Layer) -> list[str]:
+        """Return the tensors that a layer rounds when it runs low."""
+        may = self.typing.layers[layer.id]
+        moves = may.kind is Kind.MOVEMENT and not adds_value(layer.op, self.typing.model.opset)
+        places = [*zip(layer.inputs, may.low_inputs, strict=True)]
+        places += [] if moves else [*zip(layer.outputs, may.low_outputs, strict=True)]
+        return [name for name, low in places if low and self.is_float(name)]
+
+    def _copied(self, layer: Layer) -> list[str]:
+        """Return the inputs whose elements the results are; empty where results are computed."""
+        if layer.domain or not layer.inputs:
+            return []
+        if self.is_float(layer.inputs[0]) and (
+            layer.op in _FIRST or (layer.op == "Clip" and self._holds_bounds(layer))
+        ):
+            return [layer.inputs[0]]
+        if layer.op in _ALL and not adds_value(layer.op, self.typing.model.opset):
+            return [name for name in layer.inputs if self.is_float(name)]
+        return []
+
+    def _holds_bounds(self, clip: Layer) -> bool:
+        """Return whether the format holds the bounds of a Clip exactly, so that clipping and rounding commute."""
+        if self.typing.model.opset >= _CLIP_TAKES_BOUNDS:
+            return all(self.is_unchanged(name) for name in clip.inputs[1:] if name)
+        attributes = self.typing.model.attributes(clip.id)
+        bounds = np.array([attributes[name] for name in ("min", "max") if name in attributes], np.float32)
+        return np.array_equal(bounds, rounded_weight(bounds, self.typing.format))
