@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from explorer.advise.evidence import Evidence
     from explorer.advise.finding import Tone
 
-__all__ = ["causes_told", "first_broken", "keep"]
+__all__ = ["causes_told", "first_broken", "keep", "path_told"]
 
 _HIGH: Final = "fp32"
 _PATH: Final = 5  # layers of a path that a sentence spells out
+_WAY: Final = 3  # layers from which a path is worth a finding of its own: a shorter one the lead tells whole
 _TITLES: Final = {
     "norm": "Squares inside {places} leave the range of {low}",
     "softmax": "Exponentials in {places} leave the range of {low}",
@@ -138,9 +139,9 @@ def first_broken(ev: Evidence, accuracy: str, causes: Sequence[Cause]) -> Findin
     lost = bool(ev.broken_outputs) or bool(accuracy)
     place = f"{first.op}, layer {rows[0] + 1:,} of {len(ev.layers):,}"
     parts = [f"The first layer whose result is not finite is {named(first.id)} ({place})."]
-    path = _path(ev, rows[0])
-    if path:
-        parts.append(f"It spreads to the outputs by way of {join(path)}.")
+    path = _spread(ev, rows[0])
+    if len(path) > 1:
+        parts.append(f"It spreads to the outputs by way of {join(_shortened(ev, path[1:]))}.")
     if ev.broken_outputs:
         parts.append(
             f"Output {names(ev.broken_outputs)} {'holds' if len(ev.broken_outputs) == 1 else 'hold'} inf or NaN."
@@ -169,8 +170,27 @@ def first_broken(ev: Evidence, accuracy: str, causes: Sequence[Cause]) -> Findin
     )  # fmt: skip
 
 
-def _path(ev: Evidence, start: int) -> list[str]:
-    """Return some layers on a shortest path of broken, or mostly lost, results from ``start`` to an output."""
+def path_told(ev: Evidence) -> Finding | None:
+    """Return the finding whose layers are the way from the first broken layer to an output, or None without one."""
+    rows = np.flatnonzero(ev.broken).tolist()
+    path = _spread(ev, rows[0]) if rows else []
+    if len(path) < _WAY:
+        return None
+    lost, outputs = [row for row in path if ev.broken[row]], {spec.name for spec in ev.model.outputs}
+    output = next(name for name in ev.layers[path[-1]].outputs if name in outputs)
+    rest = len(path) - len(lost)
+    return Finding(
+        id="path", tone="note", title=f"How it reaches output {named(output)}: {len(path):,} layers",
+        text=f"The shortest way from {named(ev.layers[path[0]].id)}, layer by layer. Each of them is not finite under "
+        "the plan, or has an error above a tenth of its signal.",
+        evidence=f"{plural(len(lost), 'layer')} on the way not finite"
+        f"{f', {rest:,} finite and far off' if rest else ''}. {_provenance(ev)}",
+        layers=tuple(ev.layers[row].id for row in path),
+    )  # fmt: skip
+
+
+def _spread(ev: Evidence, start: int) -> list[int]:
+    """Return a shortest path of broken, or mostly lost, results from ``start`` to an output; empty without one."""
     before: dict[int, int] = {start: start}
     queue, end = deque([start]), -1
     while queue and end < 0:
@@ -181,11 +201,17 @@ def _path(ev: Evidence, start: int) -> list[str]:
             if reader not in before and ev.bad[reader]:
                 before[reader] = row
                 queue.append(reader)
-    path = []
-    while end >= 0 and end != start:
-        path.append(named(ev.layers[end].id))
-        end = before[end]
-    path.reverse()
-    if len(path) <= _PATH:
-        return path
-    return [*path[: _PATH - 1], f"{len(path) - _PATH:,} more to {path[-1]}"]
+    if end < 0:
+        return []
+    path = [end]
+    while path[-1] != start:
+        path.append(before[path[-1]])
+    return path[::-1]
+
+
+def _shortened(ev: Evidence, path: Sequence[int]) -> list[str]:
+    """Return the layers of a path in quotes, those in its middle counted where they are many."""
+    shown = [named(ev.layers[row].id) for row in path]
+    if len(shown) <= _PATH:
+        return shown
+    return [*shown[: _PATH - 1], f"{len(shown) - _PATH:,} more to {shown[-1]}"]

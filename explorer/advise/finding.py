@@ -5,16 +5,18 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from explorer.plan import Plan
 
-__all__ = ["Finding", "Fix", "Tone"]
+__all__ = ["SPEED", "Finding", "Fix", "Tone", "Verdict"]
 
+SPEED: Final = "speed"  # id of the finding that leads those of speed; the others have a verdict
 Tone = Literal["stop", "warn", "good", "note"]
+Verdict = Literal["", "confirmed", "ruled out", "untested"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,12 +28,14 @@ class Fix:
         block: patterns of layers that stay in fp32.
         formats: single layers and their formats, where no pattern names them alone.
         format: the low format to change to; empty keeps it.
+        keep_io: whether inputs and outputs of the model keep fp32; None leaves that as it is.
     """
 
     label: str
     block: tuple[str, ...] = ()
     formats: Mapping[str, str] = field(default_factory=dict)
     format: str = ""
+    keep_io: bool | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "formats", MappingProxyType(dict(self.formats)))
@@ -42,6 +46,8 @@ class Fix:
             plan = _in_format(plan, self.format)
         if self.block:
             plan = plan.block(layers=self.block)
+        if self.keep_io is not None:
+            plan = replace(plan, keep_io=self.keep_io)
         # An override wins over every rule, so one that asks for the low format would undo the blacklist.
         return plan.set(self.formats) if self.formats else plan
 
@@ -49,6 +55,8 @@ class Fix:
     def code(self) -> str:
         """The Python call that does the same to an exploration ``x``."""
         text = "x.plan"
+        if self.keep_io is not None:
+            return f"import dataclasses; x.plan = dataclasses.replace(x.plan, keep_io={self.keep_io})"
         if self.format:
             return f"x.plan = explorer.Plan(format={self.format!r}, keep_io=x.plan.keep_io)"
         if self.block:
@@ -62,6 +70,8 @@ class Fix:
         """The options of the command line that do the same; empty where none can."""
         if self.format:
             return f"--format {self.format}"
+        if self.keep_io is not None:
+            return "--keep-io" if self.keep_io else "--no-keep-io"
         named = (*self.block, *self.formats)
         if not all(name.isprintable() for name in named):
             return ""
@@ -80,6 +90,8 @@ class Finding:
         evidence: the figures of this model that it rests on, with how they came to be; plain text, may be empty.
         layers: ids of the layers concerned, in the order of execution.
         fix: the edit that helps, or None.
+        verdict: of a cause that was tested: ``confirmed``, ``ruled out``, or ``untested`` where it cannot be tested
+            here; empty where nothing was to be tested.
     """
 
     id: str
@@ -89,6 +101,12 @@ class Finding:
     evidence: str = ""
     layers: tuple[str, ...] = ()
     fix: Fix | None = None
+    verdict: Verdict = ""
+
+    @property
+    def of_speed(self) -> bool:
+        """Whether it tells of speed, and not of what breaks."""
+        return self.id == SPEED or bool(self.verdict)
 
 
 def _in_format(plan: Plan, low: str) -> Plan:

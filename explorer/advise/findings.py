@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from explorer.advise.breaks import causes_told, first_broken
+from explorer.advise.breaks import causes_told, first_broken, path_told
 from explorer.advise.causes import overflows, vanishing
 from explorer.advise.evidence import POOR_DB, Evidence
 from explorer.advise.finding import Finding
-from explorer.advise.losses import beyond_and_kept, digits, long_sums, other_format, weights_lost
+from explorer.advise.losses import beyond_and_kept, digits, long_sums, weights_lost
+from explorer.advise.variants import other_format, scaled
 from explorer.advise.words import plural
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
 
     from explorer.convert import Decisions
@@ -36,6 +39,7 @@ def findings(
     accuracy: tuple[float, float] | None = None,
     weights: Census | None = None,
     clamped: bool = False,
+    slow: Sequence[Finding] = (),
 ) -> list[Finding]:
     """Return what breaks under a plan, why, and what to do; most important first, never empty.
 
@@ -48,6 +52,7 @@ def findings(
         accuracy: of the fp32 model and under the plan, 0 to 1; None without labels.
         weights: census of the weights that the conversion stores low; None where nothing was converted.
         clamped: whether the user asked for weights to be clamped.
+        slow: why the plan is not faster, as :func:`slow_findings` tells it; it comes after what breaks.
     """
     ev = Evidence(model, decisions, errors, ranges, output_error)
     causes = [*overflows(ev), *vanishing(ev)]
@@ -60,6 +65,7 @@ def findings(
         *weights_lost(ev, weights, clamped=clamped),
         *digits(ev),
         *other_format(ev, causes),
+        *scaled(ev, causes),
         *long_sums(ev),
         *_unmeasured(ev),
         *beyond_and_kept(ev),
@@ -70,11 +76,14 @@ def findings(
             text="Every layer stays finite, and the predictions change all the same: rounding adds up.", evidence=words,
         )  # fmt: skip
     rest = sorted(found, key=lambda each: _ORDER[each.tone])
+    path = path_told(ev) if lead is not None else None
+    if path is not None:
+        rest = [path, *rest]
     if lead is not None:
-        return [lead, *rest]
+        return [lead, *rest, *slow]
     if any(each.tone in ("stop", "warn") for each in rest):
-        return rest
-    return [_well(ev), *rest]
+        return [*rest, *slow]
+    return [_well(ev), *rest, *slow]
 
 
 def _well(ev: Evidence) -> Finding:

@@ -1,4 +1,4 @@
-"""What a plan loses without breaking: weights, digits of small values, long sums; and the format that would hold."""
+"""What a plan loses without breaking: weights, digits of small values, long sums."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import numpy as np
 
 from explorer.advise.breaks import keep
 from explorer.advise.evidence import POOR_DB
-from explorer.advise.finding import Finding, Fix
+from explorer.advise.finding import Finding
 from explorer.advise.words import names, plural, quantity, share
-from explorer.formats import get_format
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
-    from explorer.advise.causes import Cause
     from explorer.advise.evidence import Evidence
     from explorer.formats import Census
 
-__all__ = ["beyond_and_kept", "digits", "long_sums", "other_format", "weights_lost"]
+__all__ = ["beyond_and_kept", "digits", "long_sums", "weights_lost"]
 
-_SUMS: Final = frozenset(("ReduceMean", "ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare", "CumSum"))
+_SUMS: Final = frozenset(
+    ("ReduceMean", "ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare", "CumSum", "GlobalAveragePool")
+)
 _LITTLE: Final = 0.05  # share of values below the normal range that is worth a word
 
 
@@ -119,34 +119,6 @@ def _terms(ev: Evidence, row: int) -> int:
         else:
             summed.append(dim)
     return prod(dim for dim in summed if isinstance(dim, int)) if summed else 0
-
-
-def other_format(ev: Evidence, causes: Sequence[Cause]) -> Iterator[Finding]:
-    """Tell that bf16 would hold what overflows, or vanishes, in fp16."""
-    other = get_format("bf16")
-    harmful = [cause for cause in causes if cause.harmful]
-    if ev.format.name != "fp16" or not harmful:
-        return
-    held = [cause for cause in harmful if _largest(ev, cause) < other.overflow_threshold]
-    if not held:
-        return
-    every = len(held) == len(harmful)
-    bits = f"{other.mantissa_bits + 1} bits of precision instead of {ev.format.mantissa_bits + 1}"
-    yield Finding(
-        id="bf16", tone="note", title=f"bf16 would hold {'these' if every else 'some of these'} values",
-        text=f"bf16 has the range of fp32 (up to {quantity(other.max)}) with {bits}: "
-        f"{'nothing here' if every else 'not all of this'} would break there, at about eight times the rounding error, "
-        "and the hardware must have it (NVIDIA: Ampere and later).",
-        evidence=f"Largest exact value where {ev.format.name} breaks: "
-        f"{quantity(max(_largest(ev, cause) for cause in harmful))}. The errors in bf16 are not measured yet.",
-        layers=ev.ids({row for cause in held for row in cause.rows}),
-        fix=Fix(label="Change the plan to bf16, nothing blocked", format="bf16") if every else None,
-    )  # fmt: skip
-
-
-def _largest(ev: Evidence, cause: Cause) -> float:
-    constants = [abs(value) for row in cause.rows for value in ev.constants(row) if np.isfinite(value)]
-    return max([float(np.nan_to_num(ev.max_abs[row])) for row in cause.rows] + constants)
 
 
 def beyond_and_kept(ev: Evidence) -> Iterator[Finding]:

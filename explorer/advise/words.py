@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["join", "named", "names", "plural", "quantity", "share"]
+__all__ = ["duration", "join", "named", "names", "plural", "quantity", "share", "size", "times"]
 
 WIDTH: Final = 60  # characters of a name in a sentence
 NAMED: Final = 3  # names that a sentence spells out
@@ -78,3 +78,35 @@ def share(part: float, whole: float) -> str:
     if 0 < percent < 0.1:
         return "less than 0.1 %"
     return "more than 99.9 %" if 99.9 < percent < 100 else f"{percent:.2g} %" if percent < 99.5 else f"{percent:.4g} %"
+
+
+def duration(us: float) -> str:
+    """Return a time that is given in microseconds.
+
+    >>> duration(4.234), duration(1991), duration(2_500_000), duration(float("nan"))
+    ('4.23 us', '1.99 ms', '2.5 s', 'NaN')
+    """
+    if us < 1e3 or math.isnan(us):
+        return f"{us:.3g} us" if not math.isnan(us) else "NaN"
+    return f"{us / 1e3:.3g} ms" if us < 1e6 else f"{us / 1e6:.3g} s"
+
+
+def times(ratio: float) -> str:
+    """Return how many times as fast something is.
+
+    >>> times(2.04), times(0.786), times(1.01), times(12.3)
+    ('2.0x', '0.79x', '1.01x', '12x')
+    """
+    return f"{ratio:.2f}x" if ratio < 1.95 else f"{ratio:.1f}x" if ratio < 9.95 else f"{ratio:.0f}x"
+
+
+def size(count: float) -> str:
+    """Return a number of bytes in decimal units.
+
+    >>> size(812), size(15_400), size(97_780_000)
+    ('812 B', '15.4 kB', '97.8 MB')
+    """
+    for step, unit in enumerate(("B", "kB", "MB")):
+        if count < 1000 ** (step + 1):
+            return f"{count / 1000**step:.3g} {unit}"
+    return f"{count / 1e9:.3g} GB"

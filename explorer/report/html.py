@@ -17,7 +17,7 @@ from markupsafe import Markup
 from explorer.export.files import replacing
 from explorer.report import palette, text
 from explorer.report.layers import Layers
-from explorer.report.story import findings, verdict, worst_layers
+from explorer.report.story import findings, speed, verdict, worst_layers
 from explorer.report.table import layer_table, script_json
 from explorer.report.tiles import tiles
 
@@ -68,6 +68,7 @@ def render(data: ReportData) -> str:
         verdict=verdict(data, layers),
         tiles=tiles(data, layers),
         findings=findings(data, layers),
+        speed=speed(data),
         worst=worst_layers(layers),
         charts=shown,
         layers=layers,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from explorer.report.data import ReportData
     from explorer.report.layers import Layers
 
-__all__ = ["Finding", "WorstLayer", "findings", "verdict", "worst_layers"]
+__all__ = ["Finding", "Speed", "WorstLayer", "findings", "speed", "verdict", "worst_layers"]
 
 POOR_DB: Final = 20.0  # dB: an error of a tenth of the signal, 10 ** (-20 / 20)
 ACCURACY_LOST: Final = 0.005  # half a point, more than a handful of samples in a thousand
@@ -37,12 +37,31 @@ class Finding:
         title: a few words.
         body: one or two sentences, HTML with every name escaped.
         command: what to add to the command line to act on it; may be empty.
+        tested: of a cause that was tested: ``confirmed``, ``untested`` or ``ruled out``; else empty.
     """
 
     icon: str
     title: str
     body: Markup
     command: str = ""
+    tested: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """Why the low format is not faster.
+
+    Args:
+        title: of the section.
+        found: how much faster it is, and the causes that were confirmed.
+        rest: the causes that could not be tested, and those that were ruled out.
+        summary: how many those are, in words.
+    """
+
+    title: str
+    found: tuple[Finding, ...]
+    rest: tuple[Finding, ...]
+    summary: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +121,7 @@ def _finite_verdict(data: ReportData, layers: Layers, spread: str) -> Finding:
 
 def findings(data: ReportData, layers: Layers) -> list[Finding]:
     """Return what is wrong and where, the gravest first: the findings of ``explorer.advise``, and all warnings."""
-    found = [_drawn(each) for each in data.findings]
+    found = [_drawn(each) for each in data.findings if not each.of_speed]
     found += [Finding(icon="warn", title="Warning", body=escape(text.visible(line))) for line in data.warnings]
     if not found and not layers.broken.any():
         found.append(
@@ -111,13 +130,30 @@ def findings(data: ReportData, layers: Layers) -> list[Finding]:
     return found
 
 
+def speed(data: ReportData) -> Speed | None:
+    """Return what is known of the speed of the low format, or None where no cause was tested."""
+    told = [each for each in data.findings if each.of_speed]
+    if not told:
+        return None
+    drawn = [_drawn(each) for each in told]
+    rest = tuple(each for each in drawn if each.tested in ("untested", "ruled out"))
+    count = {word: sum(each.tested == word for each in rest) for word in ("untested", "ruled out")}
+    still = " still" if not told[0].verdict and told[0].tone != "warn" else ""
+    return Speed(
+        title=f"Why {data.plan.format} is not faster{still}",
+        found=tuple(each for each in drawn if each not in rest),
+        rest=rest,
+        summary=text.join([f"{text.plural(number, 'cause')} {word}" for word, number in count.items() if number]),
+    )
+
+
 def _drawn(found: Advice) -> Finding:
     """Return a finding as the page shows it; every name in it is escaped."""
     body = escape(text.visible(found.text))
     if found.evidence:
         body += Markup(' <span class="evidence">{}</span>').format(text.visible(found.evidence))
     command = found.fix.options if found.fix is not None else ""
-    return Finding(icon=found.tone, title=text.visible(found.title), body=body, command=command)
+    return Finding(icon=found.tone, title=text.visible(found.title), body=body, command=command, tested=found.verdict)
 
 
 def worst_layers(layers: Layers) -> list[WorstLayer]:

@@ -85,7 +85,7 @@ def report_data(
         if found is None
         else Accuracy(before=found.exact, after=found.plan, samples=found.samples, provenance=found.provenance),
         weights=_weights(conversion),
-        findings=exploration.findings(clamp=clamp),
+        findings=exploration.findings(clamp=clamp, gpu_model=gpu_model),
         warnings=(*exploration.warnings(), *_clamped(conversion), *conversion.notes, *cpu.notes),
         versions=_versions(),
         command=exploration.command,

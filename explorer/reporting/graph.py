@@ -9,7 +9,20 @@ import numpy as np
 from explorer.plan import PRESETS
 from explorer.probe.values import Bands
 from explorer.report.tiles import tiles
-from explorer.scene import figures, findings_json, num, ops_json, plan_json, read_only_scene
+from explorer.scene import (
+    FrontColumns,
+    ShownFront,
+    figures,
+    findings_json,
+    known_accuracy,
+    num,
+    ops_json,
+    plan_json,
+    read_only_scene,
+    search_json,
+)
+from explorer.search.plans import blacklist_only
+from explorer.search.point import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,6 +56,7 @@ def graph_scene(exploration: Exploration, data: ReportData, layers: Layers) -> b
         ranges=data.ranges,
         latency=data.latency,
         first_nonfinite=exploration.first_nonfinite(),
+        front=FrontColumns.of(exploration.front, decisions, exploration.target),
         errors_revision=0,
     )
     found = exploration.histograms() if len(model.layers) <= _MOST_HISTOGRAMS else {}
@@ -112,6 +126,7 @@ def _state(exploration: Exploration, data: ReportData, layers: Layers) -> Json:
         "outputs": _outputs(data),
         "tried": _tried(exploration),
         "findings": findings_json(data.findings, exploration.model),
+        "search": _search(exploration),
         "warnings": [],  # the page tells them itself
         "samples": data.samples.description,
         "random": data.samples.random,
@@ -157,6 +172,22 @@ def _outputs(data: ReportData) -> list[Json]:
         }
         for row in rows
     ]
+
+
+def _search(exploration: Exploration) -> Json:
+    """Return what a search found, with which nothing can be started here."""
+    front, plan, target = exploration.front, exploration.plan, exploration.target
+    run = {"stage": "", "done": 0, "total": 0, "seconds_left": None, "error": None}
+    if front is None:
+        return search_json(None, exploration.decisions(), target, {**run, "state": "idle"})
+    settings = Settings(blacklist_only(plan), target, front.settings.gpu_model)
+    return search_json(
+        ShownFront.of(front, known_accuracy(exploration.results)),
+        exploration.decisions(),
+        target,
+        {**run, "state": "done"},
+        stale=front.differs(settings),
+    )
 
 
 def _tried(exploration: Exploration) -> list[Json]:

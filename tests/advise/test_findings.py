@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -171,3 +172,90 @@ def test_values_are_frozen():
     with pytest.raises(TypeError):
         fix.formats["b"] = "fp16"
     assert Finding(id="a", tone="note", title="t", text="x").fix is None
+
+
+# -- what breaks, cause by cause ---------------------------------------------------------------------------------------
+
+
+def normed(scale=1.0, epsilon=1e-5, *, size=300.0):
+    """A decomposed LayerNorm over values of about ``size``, divided by ``scale`` before the square."""
+    nodes = [
+        node("ReduceMean", ["x", "a"], "mean"), node("Sub", ["x", "mean"], "centred"),
+        node("Mul", ["centred", "k"], "small"), node("Pow", ["small", "two"], "square"),
+        node("ReduceMean", ["square", "a"], "variance"), node("Add", ["variance", "e"], "sum"),
+        node("Sqrt", ["sum"], "root"), node("Div", ["small", "root"], "y"),
+    ]  # fmt: skip
+    values = np.random.default_rng(0).standard_normal((4, 64)).astype(np.float32) * size
+    weights = {"a": np.int64([1]), "k": np.float32(1 / scale), "two": np.float32(2), "e": np.float32(epsilon)}
+    return net(nodes, weights, values=values, shape=(4, 64))
+
+
+def test_variance_written_out_is_a_norm_and_a_small_one_is_not_told():
+    assert "norm" in by_id(normed(size=3000).findings())
+    calm = by_id(normed(size=3).findings())
+    assert not {"norm", "scaled-norm", "path", "bf16"} & set(calm)
+
+
+@pytest.mark.parametrize(
+    ("op", "size", "told"),
+    [("ReduceL2", 3e4, True), ("ReduceL2", 3, False), ("ReduceSumSquare", 3e3, True), ("ReduceSumSquare", 3, False)],
+)
+def test_l2_norm_that_overflows_is_a_norm(op, size, told):
+    big = np.full((4, 64), size, np.float32)
+    tail = [node("Sqrt", ["n"], "r")] if op == "ReduceSumSquare" else [node("Identity", ["n"], "r")]
+    x = net([node(op, ["x", "a"], "n"), *tail, node("Div", ["x", "r"], "y")], {"a": np.int64([1])}, values=big,
+            shape=(4, 64))  # fmt: skip
+    assert ("norm" in by_id(x.findings())) == told
+
+
+def test_the_scale_that_is_proposed_holds():
+    """What is predicted from ranges is what the scaled model gives when it is run."""
+    x = normed(size=3000)
+    told = by_id(x.findings())["scaled-norm"]
+    assert "was not run" in told.evidence
+    factor = int(told.title.split("1/")[1].split(",")[0])
+    scaled = normed(factor, 1e-5 / factor**2, size=3000)
+    assert scaled.findings()[0].id == "holds"
+    assert scaled.output_error()["sqnr_db"].min() > 40
+    assert normed(factor / 4, 1e-5, size=3000).findings()[0].id == "breaks"  # much less would not have been enough
+
+
+def test_a_scaled_range_names_the_values_that_would_become_too_small():
+    nodes = [node("Mul", ["x", "k"], "m"), node("Mul", ["m", "l"], "y")]
+    weights = {"k": np.float32(1e6), "l": np.float32(1e-6)}
+    found = by_id(net(nodes, weights | {"k": np.float32(5e4)}).findings())
+    assert "1/4," in found["scaled"].title  # 2 * 5e4 = 1e5 fits 65,504 with a factor of two to spare at a quarter
+    assert "0.000244 would lose digits" in found["scaled"].evidence
+    assert "scaled" not in by_id(net(nodes, weights | {"k": np.float32(2)}).findings())
+
+
+def test_the_path_goes_layer_by_layer_from_the_first_broken_to_an_output():
+    x = normed(size=3000)
+    path = by_id(x.findings())["path"].layers
+    assert path == ("square", "variance", "sum", "root", "y")
+    assert path[0] == x.first_nonfinite()
+    for layer, following in itertools.pairwise(path):
+        assert set(x.model.layer(layer).outputs) & set(x.model.layer(following).inputs)
+
+
+def test_weights_beyond_the_range_are_told_and_others_are_not():
+    for value, told in ((1e6, True), (2.0, False)):
+        x = net([node("Mul", ["x", "w"], "m"), node("Mul", ["m", "v"], "y")],
+                {"w": np.float32(value), "v": np.float32(1 / value)})  # fmt: skip
+        found = by_id(x.findings())
+        assert ("weights" in found) == told
+        assert (x.findings()[0].tone == "stop") == told
+
+
+def test_layers_full_of_subnormals_are_told_and_others_are_not():
+    values = np.linspace(0.5, 1, 32, dtype=np.float32).reshape(4, 8)
+    mixed = np.tile(np.float32([1e-7, 1]), 4)
+    for weight, told in ((mixed, True), (np.ones(8, np.float32), False)):
+        found = by_id(net([node("Mul", ["x", "w"], "y")], {"w": weight}, values=values).findings())
+        assert bool({"subnormal", "vanish"} & set(found)) == told
+
+
+def test_a_pool_over_a_large_image_is_a_long_sum():
+    pool = [node("GlobalAveragePool", ["x"], "y")]
+    assert "long-sums" in by_id(net(pool, {}, shape=(1, 2, 64, 64)).findings())
+    assert "long-sums" not in by_id(net(pool, {}, shape=(1, 2, 16, 16)).findings())
