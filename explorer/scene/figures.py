@@ -9,6 +9,7 @@ import numpy as np
 from explorer.plan import NO_FORMAT
 from explorer.scene.casts import edge_casts
 from explorer.scene.frame import encode_frame
+from explorer.scene.fronts import FrontColumns
 from explorer.scene.wiring import wiring
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ __all__ = ["NEVER", "figures"]
 NEVER = -1  # revision of errors that were never measured
 _FP32 = "fp32"
 _ERRORS = ("local_sqnr_db", "local_rel_l2", "local_max_abs", "acc_sqnr_db", "acc_rel_l2", "acc_max_abs")
+_SEARCHED = ("sensitivity_db", "saves_us", "costs")
 _COUNTS = ("overflow", "subnormal", "flushed", "elements")
 _MOST_REASONS = 1 << 16  # what the column's uint16 can tell apart
 _INCOMPARABLE = "not compared"  # in the note of an error whose layer changed its shape under the plan
@@ -36,7 +38,7 @@ def figures(
     ranges: pd.DataFrame | None = None,
     latency: pd.DataFrame | None = None,
     first_nonfinite: str | None = None,
-    sensitivity_db: npt.ArrayLike | None = None,
+    front: FrontColumns | None = None,
     revision: int = 0,
     errors_revision: int = NEVER,
 ) -> bytes:
@@ -50,7 +52,7 @@ def figures(
         ranges: what ``Exploration.ranges()`` gave.
         latency: what ``Exploration.latency(...)`` gave, for the format of the plan.
         first_nonfinite: what ``Exploration.first_nonfinite()`` gave.
-        sensitivity_db: SQNR of the worst output when only that layer runs low, by layer.
+        front: what a search tells of the layers under this plan.
         revision: number of the plan.
         errors_revision: number of the plan that ``errors`` belong to.
     """
@@ -70,7 +72,7 @@ def figures(
         "reason": np.array(reason, np.uint16),
         **_errors(count, errors),
         **_ranges(count, errors, ranges),
-        "sensitivity_db": np.asarray(() if sensitivity_db is None else sensitivity_db, np.float32),
+        **_searched(front or FrontColumns()),
         **_latency(count, decisions, latency),
         "cast": edge_casts(decisions),
     }
@@ -146,6 +148,12 @@ def _latency(count: int, decisions: Decisions, latency: pd.DataFrame | None) -> 
     runs_low = np.array([row.layer_id in decisions.low_layers for row in decisions], np.bool_)
     plan = np.where(runs_low, low, high)
     return {"fp32_us": high, "plan_us": plan, "latency_us": high if latency is None or name not in latency else plan}
+
+
+def _searched(front: FrontColumns) -> dict[str, npt.NDArray[Any]]:
+    """Return what a search tells; empty columns where there was none."""
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite
+        return {name: np.asarray(getattr(front, name)).astype(np.float32) for name in _SEARCHED}
 
 
 def _measured(table: pd.DataFrame) -> npt.NDArray[np.bool_]:

@@ -41,6 +41,7 @@ def findings_json(findings: Iterable[Finding], model: Model) -> list[Json]:
             "evidence": found.evidence,
             "layers": [numbers[layer_id] for layer_id in found.layers],
             "fix": found.fix.label if found.fix else "",
+            "verdict": found.verdict,
             "code": found.fix.code if found.fix else "",
         }
         for found in findings

@@ -9,9 +9,10 @@ import numpy as np
 
 from explorer.export.blacklists import TOOLS, blacklist_text
 from explorer.export.python_code import session_code
-from explorer.scene import encode, layer_details, structure
+from explorer.scene import encode, layer_details, num, structure
 
 if TYPE_CHECKING:
+    from explorer.results import Trial, TrialFigures
     from explorer.session import Exploration
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "python_code",
     "structure_json",
     "tools_json",
+    "trial_json",
     "values_json",
 ]
 
@@ -74,6 +76,19 @@ def values_json(x: Exploration, layer: int, output: int, revision: int) -> tuple
         "total": found.scatter.total,
     }
     return message, pairs
+
+
+def trial_json(found: Trial) -> Json:
+    """Return `TrialResult` of js/src/protocol.ts."""
+    return {"before": _tried(found.before), "after": _tried(found.after), "text": found.text}
+
+
+def _tried(found: TrialFigures) -> Json:
+    return {
+        "error": None if np.isnan(found.error) else num(found.error),
+        "metric": num(found.metric),
+        "latency_us": num(found.latency_us),
+    }
 
 
 def python_code(x: Exploration) -> str:

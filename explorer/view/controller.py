@@ -6,30 +6,31 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from explorer.backends.ort_errors import RunCancelled
-from explorer.errors import ExplorerError, PlanError
+from explorer.errors import PlanError
 from explorer.scene import cast_count
 from explorer.view.calls import change_call
 from explorer.view.devices import THIS_CPU, device_named
 from explorer.view.edits import edited
 from explorer.view.frames import figures_frame
 from explorer.view.runner import Desk, Runner
-from explorer.view.state import panel_state, run_state
+from explorer.view.searching import Searching
+from explorer.view.shown import Run, Shown
+from explorer.view.state import panel_state, run_state, search_state
+from explorer.view.words import words_of
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from explorer.advise import Finding
     from explorer.backends.runtime import Cancel
+    from explorer.convert import Decisions
     from explorer.measure.latency import CpuLatency, PredictedLatency
     from explorer.plan import Plan
-    from explorer.results import PlanErrors
     from explorer.session import Exploration
 
-__all__ = ["Controller", "Run", "Shown", "words_of"]
+__all__ = ["Controller"]
 
 Json = dict[str, Any]
 Listener = Callable[[Json, "bytes | None"], None]
@@ -40,36 +41,6 @@ _PROGRESS_S = 0.1  # ten times a second is all that a progress bar needs
 _PROGRESS_SHARE = 20  # and at most a twentieth of the time goes into telling
 _PATIENCE_S = 0.5  # most runs end within it; a user who looks at a layer's values shall not wait much longer
 _CALLS = 100  # the latest calls are shown; `code` reproduces the state in any case
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """The state of the background run, as `RunState` of js/src/protocol.ts."""
-
-    state: str = "idle"
-    stage: str = ""
-    done: int = 0
-    total: int = 0
-    seconds: float | None = None
-    error: Json | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """The errors on screen, and the revision of the plan that they belong to."""
-
-    revision: int
-    plan: Plan
-    target: str | None
-    errors: PlanErrors
-    table: pd.DataFrame
-    first_nonfinite: str | None
-
-    @classmethod
-    def of(cls, revision: int, x: Exploration) -> Shown:
-        """Return what is shown of an exploration whose errors are known."""
-        errors = x.results.errors(x.plan, x.target)
-        return cls(revision, x.plan, x.target, errors, x.errors(), x.first_nonfinite())
 
 
 class Controller:
@@ -103,6 +74,7 @@ class Controller:
         self._listeners: list[Listener] = []
         self._runner = Runner(self._work, quiet_s=_QUIET_S)
         self._advisor = Runner(self._advise, quiet_s=_ADVICE_S)
+        self.searching = Searching(self)
         self._state: Json = {}
         self._figures = b""
         self._show_known()
@@ -137,9 +109,10 @@ class Controller:
             for listener in tuple(self._listeners):
                 listener(self._state, self._figures if figures else None)
 
-    def _publish_run(self) -> None:
+    def publish_runs(self) -> None:
+        """Tell the panels how the run and the search go, and nothing else."""
         with self.lock:
-            self._state = {**self._state, "run": run_state(self.run)}
+            self._state = {**self._state, "run": run_state(self.run), "search": search_state(self)}
             for listener in tuple(self._listeners):
                 listener(self._state, None)
 
@@ -157,11 +130,25 @@ class Controller:
                 self._step(self.undo, self.redo) if op == "undo" else self._step(self.redo, self.undo)
             elif op == "goto":
                 self.x.change(*self._tried(edit.get("tried")))
-            elif op == "fix":
-                self.x.plan = self._fixed(edit.get("finding"))
             else:
-                self.x.plan = edited(edit, self.x.decisions())
+                self.x.plan = self.planned(edit, self.x.decisions())
             return self._said(before)
+
+    def planned(self, edit: Mapping[str, Any], decisions: Decisions) -> Plan:
+        """Return the plan that an edit makes of the one that was decided; nothing changes.
+
+        Raises:
+            PlanError: nothing can come of it, or it changes more than the plan.
+        """
+        if edit.get("op") == "fix":
+            return self._fixed(edit.get("finding"), decisions.plan)
+        return edited(edit, decisions)
+
+    def set_plan(self, plan: Plan, call: str) -> str:
+        """Set a plan that was not made by an edit, and return the Python call, which is given."""
+        with self._editing() as before:
+            self.x.plan = plan
+            return self._said(before, call)
 
     def set_target(self, name: str) -> str:
         """Choose whose kernels decide; ``""`` asks ONNX alone. Return the Python call."""
@@ -189,14 +176,19 @@ class Controller:
             return results.known_cpu_latency()
         return results.known_prediction(self.x.plan, self.x.target, self.gpu) if self.gpu else None
 
-    def _said(self, before: tuple[Plan, str | None]) -> str:
+    def _said(self, before: tuple[Plan, str | None], call: str = "") -> str:
         after = (self.x.plan, self.x.target)
         if after == before:
+            self.publish_runs()
             return "x.plan"  # it is so already
-        call = change_call(before, after)
-        self.calls = [*self.calls[1 - _CALLS :], call]
+        call = call or change_call(before, after)
+        self.note(call)
         self.publish()
         return call
+
+    def note(self, call: str) -> None:
+        """List a Python call among those that the panel made."""
+        self.calls = [*self.calls[1 - _CALLS :], call]
 
     @contextmanager
     def _editing(self) -> Iterator[tuple[Plan, str | None]]:
@@ -208,11 +200,11 @@ class Controller:
             finally:
                 self._quiet = False
 
-    def _fixed(self, name: object) -> Plan:
+    def _fixed(self, name: object, plan: Plan) -> Plan:
         fix = next((each.fix for each in self.findings if each.id == name), None)
         if fix is None:
             raise PlanError(f"There is no finding '{name}' with a fix.", fix="The plan has changed: look again.")
-        return fix.apply(self.x.plan)
+        return fix.apply(plan)
 
     def _step(self, back: list[tuple[Plan, str | None]], forth: list[tuple[Plan, str | None]]) -> None:
         if not back:
@@ -242,6 +234,7 @@ class Controller:
                 self.redo.clear()
             self.revision += 1
             self._show_known()
+            self.searching.plan_changed()
             if self.shown is None or self.shown.revision != self.revision:
                 self.run = Run("running", seconds=self.run.seconds)
             if not self._quiet:
@@ -252,7 +245,7 @@ class Controller:
         """Keep a picture of the graph, for notebooks without a kernel."""
         with self.lock:
             self.picture = url
-            self._publish_run()
+            self.publish_runs()
 
     # -- runs --------------------------------------------------------------------------------------------------------
 
@@ -260,7 +253,7 @@ class Controller:
         """Measure what is not known of the plan that is set, in the background."""
         with self.lock:
             self.run = Run("running", seconds=self.run.seconds)
-            self._publish_run()
+            self.publish_runs()
         self._runner.request()
 
     @contextmanager
@@ -281,19 +274,27 @@ class Controller:
                 self._runner.request()
 
     def cancel(self) -> None:
-        """Stop the run."""
+        """Stop the run, and what is being found for a budget; the search goes on."""
         self._runner.cancel()
+        self.searching.stop_taking()
         with self.lock:
             if self.run.state == "running":
                 self.run = Run("cancelled", seconds=self.run.seconds)
-                self._publish_run()
+                self.publish_runs()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until figures are current and requests are answered; return whether that was reached in time."""
         end = None if timeout is None else time.monotonic() + timeout
         return all(
             each.wait(None if end is None else max(0.0, end - time.monotonic()))
-            for each in (self._runner, self._advisor, self.desk, self.reader)
+            for each in (
+                self.reader,
+                self.desk,
+                self.searching.desk,
+                self._runner,
+                self._advisor,
+                self.searching.looker,
+            )
         )
 
     def _show_known(self) -> bool:
@@ -311,7 +312,7 @@ class Controller:
             revision, fork = self.revision, self.x.fork()
             if (self.shown is None or self.shown.revision != revision) and self.run.state != "running":
                 self.run = Run("running", seconds=self.run.seconds)
-                self._publish_run()
+                self.publish_runs()
         try:
             self._measure(fork, revision, token)
             run = Run("idle", seconds=time.perf_counter() - start)
@@ -368,11 +369,11 @@ class Controller:
     def _advise(self, token: Cancel) -> None:
         """Find out what breaks and why, beside the next run: it converts the model, which cannot be stopped."""
         with self.lock:
-            revision, fork = self.revision, self.x.fork()
+            revision, fork, gpu = self.revision, self.x.fork(), self.gpu_model
         if fork.results.known_errors(fork.plan, fork.target) is None:
             return  # of a plan that was not measured after all
         try:
-            findings, trouble = tuple(fork.findings()), ""
+            findings, trouble = tuple(fork.findings(gpu_model=gpu or None)), ""
         except Exception as error:  # noqa: BLE001 - as above: a thread has no caller
             findings, trouble = (), f"There are no findings: {words_of(error)['what']}"
         with self.lock:
@@ -393,16 +394,5 @@ class Controller:
         with self.lock:
             if self.run.state == "running":
                 self.run = replace(self.run, stage=stage, done=done, total=total)
-                self._publish_run()
+                self.publish_runs()
         self._told = (now, time.monotonic() - now)
-
-
-def words_of(error: BaseException) -> Json:
-    """Return an error in words: what happened, why it matters, what to do."""
-    if isinstance(error, ExplorerError):
-        return {"what": error.what, "why": error.why, "fix": error.fix}
-    return {
-        "what": f"{type(error).__name__}: {error}" if str(error) else type(error).__name__,
-        "why": "This was not foreseen: it is a fault of the program, not of yours.",
-        "fix": "Please report it, with the model if you can share it.",
-    }

@@ -32,6 +32,7 @@ def figures_frame(c: Controller) -> bytes:
         ranges=ranges,
         latency=latency.table(x.model.layers, x.decisions()) if latency else None,
         first_nonfinite=shown.first_nonfinite if shown else None,
+        front=c.searching.columns(),
         revision=c.revision,
         errors_revision=shown.revision if shown else NEVER,
     )

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets
 
+from explorer.backends.devices import device_here
 from explorer.view.answers import structure_json
 from explorer.view.controller import Controller
-from explorer.view.devices import device_here, device_named
+from explorer.view.devices import device_named
 from explorer.view.requests import Desk as Requests
 from explorer.view.saved import Saved
 

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from explorer.errors import ExportError, InputError
 from explorer.export import replacing
 from explorer.view import answers
-from explorer.view.controller import words_of
 from explorer.view.saved import checked_picture
+from explorer.view.words import words_of
 
 if TYPE_CHECKING:
     from explorer.session import Exploration
     from explorer.view.controller import Controller
+    from explorer.view.searching import Ticket
 
 __all__ = ["Desk"]
 
@@ -35,8 +36,8 @@ class Desk:
 
     def __init__(self, controller: Controller) -> None:
         self._c = controller
-        self._quick: dict[str, Callable[[Json], Json]] = {
-            "edit": self._edit,
+        self._quick: dict[str, Callable[[Json], Json | Answer]] = {
+            "edit": lambda ask: {"call": self._c.edit(_edit(ask))},
             "target": lambda ask: {"call": self._c.set_target(_text(ask, "name"))},
             "gpu": lambda ask: {"call": self._c.set_gpu(_text(ask, "name"))},
             "run": lambda _: _done(self._c.start),
@@ -46,9 +47,13 @@ class Desk:
             "ping": lambda _: {},
             "plotly": lambda _: {"script": _plotly()},
             "picture": self._picture,
+            "search": lambda _: {"call": self._c.searching.start()},
+            "stop_search": lambda _: _done(self._c.searching.stop),
+            "budget": lambda ask: self._c.searching.preview(_number(ask, "error")),
         }
         self._slow: dict[str, Callable[[Exploration, Json], Answer]] = {
             "values": self._values,
+            "trial": self._trial,
             "layer": lambda fork, ask: (answers.layer_json(fork, self._layer(ask)), []),
             "export": lambda fork, ask: (exported(fork, ask, gpu_model=self._c.gpu_model), []),
         }
@@ -56,25 +61,23 @@ class Desk:
     def answer(self, ask: Json, send: Send) -> None:
         """Answer a request by ``send``, once, now or later; it never raises."""
         kind = str(ask.get("kind"))
-        if kind in self._slow:
+        if kind == "take":
+            ticket = self._c.searching.ticket()  # of this moment: a later wish, or an edit, is what counts then
+            self._c.searching.desk.put(lambda: _answered(ask, send, lambda: (self._take(ticket, ask), [])))
+        elif kind in self._slow:
             fork = self._c.x.fork()  # the plan of this moment, whatever is clicked meanwhile
-            desk = self._c.reader if kind == "layer" else self._c.desk
+            desk = {"layer": self._c.reader, "trial": self._c.searching.desk}.get(kind, self._c.desk)
             desk.put(lambda: _answered(ask, send, lambda: self._slow[kind](fork, ask)))
         else:
-            _answered(ask, send, lambda: (self._now(kind, ask), []))
+            _answered(ask, send, lambda: self._now(kind, ask))
 
-    def _now(self, kind: str, ask: Json) -> Json:
+    def _now(self, kind: str, ask: Json) -> Answer:
         if kind not in self._quick:
             raise InputError(
                 f"There is no request '{kind}'.", fix="Panel and kernel may be of two versions: reload the page."
             )
-        return self._quick[kind](ask)
-
-    def _edit(self, ask: Json) -> Json:
-        edit = ask.get("edit")
-        if not isinstance(edit, Mapping):
-            raise InputError("The request holds no edit.", fix="Reload the page.")
-        return {"call": self._c.edit(edit)}
+        found = self._quick[kind](ask)
+        return found if isinstance(found, tuple) else (found, [])
 
     def _picture(self, ask: Json) -> Json:
         self._c.set_picture(checked_picture(ask.get("png")))
@@ -93,6 +96,16 @@ class Desk:
         with self._c.way():
             return answers.values_json(fork, self._layer(ask), output if isinstance(output, int) else 0, revision)
 
+    def _take(self, ticket: Ticket, ask: Json) -> Json:
+        if "point" in ask:
+            return {"call": self._c.searching.take(ticket, point=ask["point"])}
+        return {"call": self._c.searching.take(ticket, budget=_number(ask, "error"))}
+
+    def _trial(self, fork: Exploration, ask: Json) -> Answer:
+        plan = self._c.planned(_edit(ask), fork.decisions())
+        with self._c.way():
+            return answers.trial_json(fork.trial(plan, gpu_model=self._c.gpu_model or None)), []
+
 
 def _answered(ask: Json, send: Send, work: Callable[[], Answer]) -> None:
     try:
@@ -106,6 +119,20 @@ def _answered(ask: Json, send: Send, work: Callable[[], Answer]) -> None:
 def _done(action: Callable[[], None]) -> Json:
     action()
     return {}
+
+
+def _edit(ask: Json) -> Mapping[str, Any]:
+    edit = ask.get("edit")
+    if not isinstance(edit, Mapping):
+        raise InputError("The request holds no edit.", fix="Reload the page.")
+    return edit
+
+
+def _number(ask: Json, name: str) -> float:
+    value = ask.get(name)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    raise InputError(f"The request holds no {name}.", fix="Reload the page.")
 
 
 def _text(ask: Json, name: str) -> str:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Desk", "Runner"]
 
-_RUNNERS: weakref.WeakSet[Runner] = weakref.WeakSet()
+_WORKERS: weakref.WeakSet[Runner | Desk] = weakref.WeakSet()
+_END_S = 5.0  # that the end of the interpreter waits for work to stop
 
 
 class Runner:
@@ -35,7 +36,7 @@ class Runner:
         self._wanted = False
         self._token: Cancel | None = None
         self._alive = False
-        _RUNNERS.add(self)
+        _WORKERS.add(self)
 
     def request(self) -> None:
         """Run the work, soon; what runs now is out of date and stops."""
@@ -98,6 +99,7 @@ class Desk:
         self._lock = threading.Condition()
         self._waiting: deque[Callable[[], Any]] = deque()
         self._alive = False
+        _WORKERS.add(self)
 
     def put(self, job: Callable[[], Any]) -> None:
         """Do a job, which must not raise, after those that wait."""
@@ -106,6 +108,11 @@ class Desk:
             if not self._alive:
                 self._alive = True
                 threading.Thread(target=self._loop, name="precision-explorer requests", daemon=True).start()
+
+    def cancel(self) -> None:
+        """Forget what waits."""
+        with self._lock:
+            self._waiting.clear()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until nothing waits; return whether that was reached in time."""
@@ -124,12 +131,16 @@ class Desk:
 
 
 def _end_all() -> None:
-    for runner in tuple(_RUNNERS):
-        runner.cancel()
+    workers, end = tuple(_WORKERS), time.monotonic() + _END_S
+    for worker in workers:
+        worker.cancel()
+    for worker in workers:
+        worker.wait(max(0.0, end - time.monotonic()))
 
 
 # At the end of the interpreter the emulator's thread pool waits for all of its batches, before `atexit` functions are
-# called: without this hook, which runs before, a kernel would go on computing until it is killed.
+# called: without this hook, which runs before, a kernel would go on computing until it is killed. And a thread that is
+# inside the runtime when the interpreter is gone brings the process down: so the hook waits until all have stopped.
 _register: Any = getattr(threading, "_register_atexit", None)
 if _register is not None:
     import concurrent.futures.thread  # noqa: F401 - hooks run last in, first out: its own must be there already

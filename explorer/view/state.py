@@ -13,7 +13,7 @@ from explorer.measure.latency import CpuLatency
 from explorer.plan import NO_FORMAT, PRESETS
 from explorer.report import text
 from explorer.results import Accuracy, provenance_of
-from explorer.scene import cast_count, findings_json, num, ops_json, plan_json
+from explorer.scene import cast_count, findings_json, num, ops_json, plan_json, search_json
 from explorer.view.answers import python_code
 from explorer.view.devices import THIS_CPU
 from explorer.view.words import figure, sqnr_text
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from explorer.results import TriedPlan
     from explorer.view.controller import Controller
 
-__all__ = ["panel_state", "run_state"]
+__all__ = ["panel_state", "run_state", "search_state"]
 
 Json = dict[str, Any]
 
@@ -75,6 +75,7 @@ def panel_state(c: Controller) -> Json:
         "outputs": _outputs(c),
         "tried": [_tried(c, index, each) for index, each in enumerate(x.tried)],
         "findings": findings_json(c.findings, x.model),
+        "search": search_state(c),
         "warnings": warnings,
         "samples": x.samples.describe(),
         "random": x.samples.origin == "random",
@@ -87,6 +88,15 @@ def panel_state(c: Controller) -> Json:
 def run_state(run: Any) -> Json:
     """Return a run as `RunState` of js/src/protocol.ts."""
     return {name: getattr(run, name) for name in ("state", "stage", "done", "total", "seconds", "error")}
+
+
+def search_state(c: Controller) -> Json:
+    """Return `SearchState` of js/src/protocol.ts; to be called under the controller's lock."""
+    found = c.searching
+    run = {name: getattr(found.run, name) for name in ("state", "stage", "done", "total", "seconds_left", "error")}
+    return search_json(
+        found.shown, c.x.decisions(), c.x.target, run, chosen=found.chosen(), stale=found.stale(found.shown)
+    )
 
 
 @functools.cache

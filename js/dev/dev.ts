@@ -1,15 +1,24 @@
 /** The development page: chooses what is shown, and mounts the panel as a host does. */
 import { pageSource, readScene, type Scene } from "../src/hosts/page";
 import { mountPanel, type Panel } from "../src/panel";
-import type { Source } from "../src/source";
+import type { Plotly, Source } from "../src/source";
 import "../src/style/panel.css";
 import { FakeSource, transformer } from "../src/testing/fixture";
 
 const MADE_UP: Record<string, () => Source> = {
   "fixture: 6 blocks": () => new FakeSource(transformer(6), false, 400),
+  "fixture, searched": () => searched(6),
+  "fixture, searched, 420 blocks": () => searched(420),
+  "fixture, searched, read-only": () => searched(6, true),
   "fixture: 120 blocks": () => new FakeSource(transformer(120), false, 400),
   "fixture, read-only": () => new FakeSource(transformer(6), true),
 };
+function searched(blocks: number, readOnly = false): Source {
+  const source = new FakeSource(transformer(blocks), readOnly, 400);
+  source.findFront();
+  return source;
+}
+
 const [data, theme, width] = ["data", "theme", "width"].map((id) => document.getElementById(id) as HTMLSelectElement);
 const host = document.getElementById("panel") as HTMLElement;
 let panel: Panel | undefined;
@@ -26,6 +35,7 @@ async function show(name: string): Promise<void> {
   const payload = async (): Promise<Source> =>
     pageSource(whole(await readScene(await (await fetch(`payloads/${encodeURIComponent(name)}`)).text())));
   const source = await (MADE_UP[name] ?? payload)();
+  if (source instanceof FakeSource) source.charts = (globalThis as unknown as { Plotly: Plotly }).Plotly;
   panel?.dispose();
   panel = mountPanel(host, source);
   Object.assign(globalThis, { panel }); // for the console

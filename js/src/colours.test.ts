@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { errorText, missing, OKABE_ITO, plainReason, ramp, scaleFor, shareText } from "./colours";
+import { errorText, missing, OKABE_ITO, plainReason, scaleFor, shareText } from "./colours";
 import type { Figures } from "./protocol";
+import { ramp } from "./ramps";
 import { QUANTITIES, Store } from "./store";
 import { FakeSource, transformer } from "./testing/fixture";
 import { inkOn, luminance, parseColour } from "./theme";
@@ -16,7 +17,14 @@ describe("colours", () => {
   it("are colours for every layer, quantity and theme, whatever the figures hold", () => {
     const odd = [Number.NaN, Infinity, -Infinity, 0, -400, 1e30];
     const column = Float32Array.from({ length: 54 }, (_, at) => odd[at % odd.length] as number);
-    const store = storeWith({ local_sqnr_db: column, acc_sqnr_db: column, sensitivity_db: column, plan_us: column });
+    const store = storeWith({
+      local_sqnr_db: column,
+      acc_sqnr_db: column,
+      sensitivity_db: column,
+      plan_us: column,
+      saves_us: column,
+      costs: column,
+    });
     for (const quantity of QUANTITIES) {
       for (const dark of [false, true]) {
         const scale = scaleFor(store, quantity, dark);
@@ -29,7 +37,7 @@ describe("colours", () => {
   });
 
   it("grow darker (light theme) or lighter (dark theme) with the error, all the way", () => {
-    for (const quantity of ["accumulated", "latency"] as const) {
+    for (const quantity of ["accumulated", "latency", "costs"] as const) {
       for (const dark of [false, true]) {
         const lights = ramp(quantity, dark).map(luminance);
         const steps = lights.slice(1).map((light, at) => (light - (lights[at] as number)) * (dark ? 1 : -1));
@@ -68,9 +76,39 @@ describe("colours", () => {
 
   it("say why a quantity cannot be shown", () => {
     expect(missing(storeWith(), "sensitivity")).toMatch(/search/);
+    expect(missing(storeWith(), "costs")).toMatch(/search for the best plans/);
+    const searched = new FakeSource(transformer(2));
+    searched.findFront();
+    searched.figures().saves_us = new Float32Array(0);
+    expect(missing(new Store(searched), "saves")).toMatch(/choose a GPU/);
+    expect(missing(new Store(searched), "costs")).toBe("");
     expect(missing(storeWith({ latencyProvenance: "" }), "latency")).toMatch(/GPU/);
     expect(missing(storeWith({ errorsRevision: -1 }), "accumulated")).toMatch(/Not run/);
     expect(missing(storeWith({ errorsRevision: -1 }), "format")).toBe("");
+  });
+
+  it("tell time saved from time lost by hue and by place, and errors that layers add on a log axis", () => {
+    const saves_us = Float32Array.from({ length: 54 }, (_, at) => [4, 1, 0, -1, -4, Number.NaN][at % 6] as number);
+    const saves = scaleFor(storeWith({ saves_us }), "saves", false);
+    expect([0, 1, 2, 3, 4].map((layer) => saves.position(saves.value(layer)))).toEqual([1, 0.75, 0.5, 0.25, 0]);
+    const rgb = (layer: number): number[] => [...(parseColour(saves.fill(layer)) ?? [])];
+    expect((rgb(0)[0] as number) - (rgb(0)[2] as number)).toBeGreaterThan(60); // orange
+    expect((rgb(4)[2] as number) - (rgb(4)[0] as number)).toBeGreaterThan(60); // blue
+    expect(saves.text(-4)).toBe("−4\u202fµs");
+    expect(saves.worse(4, -4)).toBe(4);
+    expect(saves.entries).toMatchObject([{ text: "not known", count: 9 }]);
+    const costs_ = [3e-3, 1e-4, 0, Infinity, Number.NaN, 1e-9];
+    const costs = scaleFor(
+      storeWith({ costs: Float32Array.from({ length: 54 }, (_, at) => costs_[at % 6] as number) }),
+      "costs",
+      false,
+    );
+    expect(costs.position(1e-2)).toBe(1); // the power of ten above the costliest
+    expect(costs.position(1e-4)).toBeCloseTo(0.5);
+    expect([costs.position(0), costs.position(1e-9)]).toEqual([0, 0]);
+    expect(costs.fill(3)).not.toBe(costs.fill(0));
+    expect(costs.ticks.map(({ text }) => text)).toEqual(["≤ 10⁻⁶", "10⁻⁴", "10⁻²"]);
+    expect(costs.entries.map(({ text }) => text)).toEqual(["inf/NaN", "not known"]);
   });
 
   it("count reasons that differ only in names as one, and never more than the palette", () => {
@@ -93,7 +131,7 @@ describe("colours", () => {
       return (light + 0.05) / (dark + 0.05);
     };
     for (const dark of [false, true]) {
-      for (const colour of [...ramp("local", dark), ...ramp("latency", dark)]) {
+      for (const colour of [...ramp("local", dark), ...ramp("latency", dark), ...ramp("saves", dark)]) {
         expect(contrast(colour, inkOn(colour))).toBeGreaterThan(4.2);
       }
     }

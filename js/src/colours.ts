@@ -1,13 +1,17 @@
 /** What a layer's colour means: from a quantity to a scale, shared by the graph, its legend and the table. */
+import { errorFigure, gain, superscript } from "./inspector/numbers";
 import type { Model } from "./model";
 import type { Figures } from "./protocol";
+import { at, clamp, ramp } from "./ramps";
 import type { Quantity, Store } from "./store";
-import { LIGHT, mix, parseColour, type Rgb } from "./theme";
+import { LIGHT, mix } from "./theme";
 
 export const QUANTITY_LABEL: Record<Quantity, string> = {
   local: "local error",
   accumulated: "accumulated error",
   sensitivity: "sensitivity",
+  saves: "time saved",
+  costs: "error cost",
   latency: "share of latency",
   format: "format",
   reason: "reason",
@@ -26,6 +30,8 @@ export interface Scale {
   /** Why nothing can be shown; "" when it can. */
   readonly missing: string;
   readonly provenance: string;
+  /** What the ramp shows, in a few words; "" without a ramp. */
+  readonly caption: string;
   /** What the quantity is of a layer: dB, share of latency, index of the category; NaN where it is not known. */
   value(layer: number): number;
   /** Colour of a layer's box; grey where nothing is known. */
@@ -44,15 +50,6 @@ export interface Scale {
   readonly entries: readonly LegendEntry[];
 }
 
-/** Errors: pale is harmless. Own ramps, luminance falls (light) or rises (dark) all the way, so that they read without hue. */
-const ERROR_RAMP = {
-  light: ["#f4f6e4", "#cfe5bd", "#86c7a8", "#4094a8", "#2f5f98", "#2b2b70"],
-  dark: ["#262d36", "#2b4663", "#2f7088", "#52a48d", "#a5cf74", "#f6ed92"],
-};
-const LATENCY_RAMP = {
-  light: ["#fbf3e9", "#f6d5b0", "#e3a26f", "#ba6c4c", "#7f4040", "#48232f"],
-  dark: ["#2c2725", "#56392e", "#8b5237", "#c17640", "#e9aa5b", "#fce5a8"],
-};
 /** Beyond the worst end: neither ramp has this hue. The mark beside it has its own shape. */
 const BROKEN = { light: "#d55e00", dark: "#f0702b" };
 const UNKNOWN = { light: "#e4e7eb", dark: "#3b4047" };
@@ -70,9 +67,11 @@ const FORMAT_COLOUR: Record<string, string> = {
 /** Tints, so that text on a box can be read; share of paper that is mixed in. */
 const TINT = { light: 0.5, dark: 0.4 };
 const DARK_PAPER = "#1b1f24";
-/** SQNR at which an error counts as harmless: fp16 rounds to about 74 dB, so the ramp starts just above. */
-const HARMLESS_DB = 80;
-const STEPS = 256;
+/** SQNR at which an error counts as harmless, and at which the ramp ends: fp16 rounds to about 74 dB. */
+const ERROR_ENDS = { harmless: 80, worst: 0 };
+/** The same for one layer of many, whose errors add up: a hundred layers with 90 dB each leave 70 dB. */
+const SENSITIVITY_ENDS = { harmless: 110, worst: 30 };
+const COST_DECADES = 4; // below the largest: what is less costs next to nothing beside it
 const MINUS = "−";
 /** Between a figure and its unit: narrow, and a line never ends there. */
 const SPACE = "\u202f";
@@ -90,19 +89,6 @@ export function brokenColour(dark: boolean): string {
 export function unknownColour(dark: boolean): string {
   return dark ? UNKNOWN.dark : UNKNOWN.light;
 }
-
-/** Returns a ramp of the quantity as `STEPS` colours, harmless first. */
-export function ramp(quantity: Quantity, dark: boolean): readonly string[] {
-  const stops = quantity === "latency" ? LATENCY_RAMP : ERROR_RAMP;
-  const key = `${quantity === "latency"}|${dark}`;
-  let made = ramps.get(key);
-  if (!made) {
-    made = interpolate(dark ? stops.dark : stops.light, STEPS);
-    ramps.set(key, made);
-  }
-  return made;
-}
-const ramps = new Map<string, readonly string[]>();
 
 /** Returns an error in words; "" where it is not known. */
 export function errorText(db: number): string {
@@ -130,8 +116,13 @@ export function missing(store: Store, quantity: Quantity): string {
     if (figures.latencyProvenance) return "";
     return "No latency is known: choose a GPU in the bar to predict it.";
   }
-  if (quantity === "sensitivity") {
-    return figures.sensitivity_db.length > 0 ? "" : "No sensitivity yet: the search of plans measures it.";
+  if (quantity === "sensitivity" || quantity === "saves" || quantity === "costs") {
+    const column = { sensitivity: figures.sensitivity_db, saves: figures.saves_us, costs: figures.costs }[quantity];
+    if (column.length > 0) return "";
+    if (quantity === "saves" && store.state.search.points.length > 0)
+      return "No time saved is known: choose a GPU in the bar, then search for the best plans again.";
+    const what = { sensitivity: "sensitivity", saves: "time saved", costs: "error cost" }[quantity];
+    return `No ${what} yet: search for the best plans (tab Trade-off).`;
   }
   return figures.errorsRevision < 0 ? "Not run yet: there are no errors to show." : "";
 }
@@ -141,6 +132,8 @@ export function scaleFor(store: Store, quantity: Quantity, dark: boolean): Scale
   if (quantity === "format") return formatScale(store, dark);
   if (quantity === "reason") return reasonScale(store, dark);
   if (quantity === "latency") return latencyScale(store, dark);
+  if (quantity === "saves") return savingScale(store, dark);
+  if (quantity === "costs") return costScale(store, dark);
   return errorScale(store, quantity, dark);
 }
 
@@ -153,8 +146,10 @@ function errorScale(store: Store, quantity: Quantity, dark: boolean): Scale {
   const figures = store.figures;
   const column = errorColumn(figures, quantity);
   const colours = ramp(quantity, dark);
+  const alone = quantity === "sensitivity";
+  const { harmless, worst } = alone ? SENSITIVITY_ENDS : ERROR_ENDS;
   const position = (db: number): number =>
-    Number.isNaN(db) || db === Number.NEGATIVE_INFINITY ? Number.NaN : clamp((HARMLESS_DB - db) / HARMLESS_DB);
+    Number.isNaN(db) || db === Number.NEGATIVE_INFINITY ? Number.NaN : clamp((harmless - db) / (harmless - worst));
   const colour = (db: number): string => {
     if (Number.isNaN(db)) return unknownColour(dark);
     return db === Number.NEGATIVE_INFINITY ? brokenColour(dark) : at(colours, position(db));
@@ -166,17 +161,18 @@ function errorScale(store: Store, quantity: Quantity, dark: boolean): Scale {
     label: QUANTITY_LABEL[quantity],
     kind: "sequential",
     missing: missing(store, quantity),
-    provenance: figures.errorProvenance,
+    provenance: alone ? store.state.search.error_provenance : figures.errorProvenance,
+    caption: alone ? "SQNR of the outputs in dB, if it alone ran low" : "SQNR in dB, higher is better",
     value,
     fill: (layer) => colour(value(layer)),
     colour,
     text: errorText,
     position,
     worse: (a, b) => (Number.isNaN(a) ? b : Number.isNaN(b) ? a : Math.min(a, b)),
-    ticks: [80, 60, 40, 20, 0].map((db) => ({
-      at: position(db),
-      text: db === 80 ? "≥ 80" : db === 0 ? "≤ 0" : `${db}`,
-    })),
+    ticks: [0, 20, 40, 60, 80].map((step) => {
+      const db = harmless - step;
+      return { at: position(db), text: step === 0 ? `≥ ${db}` : db === worst ? `≤ ${db}` : `${db}` };
+    }),
     entries: [
       { colour: brokenColour(dark), text: "inf/NaN", count: count((db) => db === Number.NEGATIVE_INFINITY) },
       { colour: unknownColour(dark), text: "not known", count: store.model.layers - count((db) => !Number.isNaN(db)) },
@@ -210,6 +206,7 @@ function latencyScale(store: Store, dark: boolean): Scale {
     kind: "sequential",
     missing: missing(store, "latency"),
     provenance: figures.latencyProvenance,
+    caption: "share of the time of all layers",
     value,
     fill: (layer) => colour(value(layer)),
     colour,
@@ -225,6 +222,80 @@ function latencyScale(store: Store, dark: boolean): Scale {
       },
     ].filter((entry) => entry.count > 0),
   };
+}
+
+/** Time saved by running low: a root both ways, because a few layers save most. */
+function savingScale(store: Store, dark: boolean): Scale {
+  const column = store.figures.saves_us;
+  const top = column.reduce((most, us) => (Number.isFinite(us) ? Math.max(most, Math.abs(us)) : most), 0) || 1;
+  const colours = ramp("saves", dark);
+  const position = (us: number): number =>
+    Number.isFinite(us) ? 0.5 + 0.5 * Math.sign(us) * Math.sqrt(clamp(Math.abs(us) / top)) : Number.NaN;
+  const colour = (us: number): string => (Number.isFinite(us) ? at(colours, position(us)) : unknownColour(dark));
+  const value = (layer: number): number => column[layer] ?? Number.NaN;
+  return {
+    quantity: "saves",
+    label: QUANTITY_LABEL.saves,
+    kind: "sequential",
+    missing: missing(store, "saves"),
+    provenance: store.state.search.latency_provenance,
+    caption: "by running low, casts included; left of zero it takes longer",
+    value,
+    fill: (layer) => colour(value(layer)),
+    colour,
+    text: (us) => (Number.isNaN(us) ? "" : gain(us)),
+    position,
+    worse: (a, b) => (Number.isNaN(a) ? b : Number.isNaN(b) ? a : Math.max(a, b)),
+    ticks: [-top, 0, top].map((us) => ({ at: position(us), text: gain(us) })),
+    entries: unknownEntry(store, column, dark),
+  };
+}
+
+/** Error added by running low, on a log axis that ends at the costliest layer. */
+function costScale(store: Store, dark: boolean): Scale {
+  const column = store.figures.costs;
+  const finite = (cost: number): boolean => cost > 0 && cost < Number.POSITIVE_INFINITY;
+  const largest = column.reduce((most, cost) => (finite(cost) ? Math.max(most, cost) : most), 0);
+  const end = Math.ceil(Math.log10(largest || 1));
+  const colours = ramp("costs", dark);
+  const position = (cost: number): number => {
+    if (Number.isNaN(cost) || cost === Number.POSITIVE_INFINITY) return Number.NaN;
+    return cost > 0 ? clamp(1 + (Math.log10(cost) - end) / COST_DECADES) : 0;
+  };
+  const colour = (cost: number): string => {
+    if (cost === Number.POSITIVE_INFINITY) return brokenColour(dark);
+    return Number.isNaN(cost) ? unknownColour(dark) : at(colours, position(cost));
+  };
+  const value = (layer: number): number => column[layer] ?? Number.NaN;
+  const broken = column.reduce((sum, cost) => sum + (cost === Number.POSITIVE_INFINITY ? 1 : 0), 0);
+  return {
+    quantity: "costs",
+    label: QUANTITY_LABEL.costs,
+    kind: "sequential",
+    missing: missing(store, "costs"),
+    provenance: store.state.search.error_provenance,
+    caption: "relative error that it adds by running low",
+    value,
+    fill: (layer) => colour(value(layer)),
+    colour,
+    text: (cost) => (Number.isNaN(cost) ? "" : cost === Number.POSITIVE_INFINITY ? "inf/NaN" : errorFigure(cost)),
+    position,
+    worse: (a, b) => (Number.isNaN(a) ? b : Number.isNaN(b) ? a : Math.max(a, b)),
+    ticks: [COST_DECADES, COST_DECADES / 2, 0].map((down) => ({
+      at: 1 - down / COST_DECADES,
+      text: `${down === COST_DECADES ? "≤ " : ""}10${superscript(end - down)}`,
+    })),
+    entries: [
+      ...(broken > 0 ? [{ colour: brokenColour(dark), text: "inf/NaN", count: broken }] : []),
+      ...unknownEntry(store, column, dark),
+    ],
+  };
+}
+
+function unknownEntry(store: Store, column: Float32Array, dark: boolean): LegendEntry[] {
+  const known = column.reduce((sum, value) => sum + (Number.isNaN(value) ? 0 : 1), 0);
+  const count = store.model.layers - known;
+  return count > 0 ? [{ colour: unknownColour(dark), text: "not known", count }] : [];
 }
 
 interface Category {
@@ -246,7 +317,12 @@ function categorical(
     label: QUANTITY_LABEL[quantity],
     kind: "categorical",
     missing: "",
-    provenance: store.figures.revision === store.state.revision ? "decided by conversion" : "",
+    provenance: store.preview
+      ? "a preview: predicted, not set"
+      : store.figures.revision === store.state.revision
+        ? "decided by conversion"
+        : "",
+    caption: "",
     value: index,
     fill: (layer) => colour(index(layer)),
     colour,
@@ -309,54 +385,4 @@ function reasonScale(store: Store, dark: boolean): Scale {
 
 function tint(colour: string, dark: boolean): string {
   return mix(colour, dark ? DARK_PAPER : LIGHT.paper, dark ? TINT.dark : TINT.light);
-}
-
-function clamp(value: number): number {
-  return Math.min(1, Math.max(0, value));
-}
-
-function at(colours: readonly string[], position: number): string {
-  return colours[Math.round(position * (colours.length - 1))] as string;
-}
-
-/** Returns `steps` colours through the stops, evenly spaced in OKLab (B. Ottosson, 2020). */
-function interpolate(stops: readonly string[], steps: number): string[] {
-  const points = stops.map((stop) => toOklab(parseColour(stop) ?? [0, 0, 0]));
-  return Array.from({ length: steps }, (_, step) => {
-    const way = (step / (steps - 1)) * (points.length - 1);
-    const before = Math.min(Math.floor(way), points.length - 2);
-    const [a, b] = [points[before] as Rgb, points[before + 1] as Rgb];
-    return fromOklab(a.map((part, axis) => part + ((b[axis] as number) - part) * (way - before)) as unknown as Rgb);
-  });
-}
-
-function toOklab([red, green, blue]: Rgb): Rgb {
-  const [r, g, b] = [red, green, blue].map((part) => {
-    const c = part / 255;
-    return c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
-  }) as [number, number, number];
-  const l = Math.cbrt(0.4122214708 * r + 0.5363325363 * g + 0.0514459929 * b);
-  const m = Math.cbrt(0.2119034982 * r + 0.6806995451 * g + 0.1073969566 * b);
-  const s = Math.cbrt(0.0883024619 * r + 0.2817188376 * g + 0.6299787005 * b);
-  return [
-    0.2104542553 * l + 0.793617785 * m - 0.0040720468 * s,
-    1.9779984951 * l - 2.428592205 * m + 0.4505937099 * s,
-    0.0259040371 * l + 0.7827717662 * m - 0.808675766 * s,
-  ];
-}
-
-function fromOklab([lightness, a, b]: Rgb): string {
-  const l = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3;
-  const m = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3;
-  const s = (lightness - 0.0894841775 * a - 1.291485548 * b) ** 3;
-  const linear = [
-    4.0767416621 * l - 3.3077115913 * m + 0.2309699292 * s,
-    -1.2684380046 * l + 2.6097574011 * m - 0.3413193965 * s,
-    -0.0041960863 * l - 0.7034186147 * m + 1.707614701 * s,
-  ];
-  const [red, green, blue] = linear.map((part) => {
-    const c = part <= 0.0031308 ? 12.92 * part : 1.055 * part ** (1 / 2.4) - 0.055;
-    return Math.round(255 * clamp(c));
-  });
-  return `rgb(${red}, ${green}, ${blue})`;
 }

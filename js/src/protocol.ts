@@ -62,7 +62,9 @@ export interface Figures {
   acc_sqnr_db: Float32Array;
   acc_rel_l2: Float32Array;
   acc_max_abs: Float32Array;
-  sensitivity_db: Float32Array; // empty until there is one (the search fills it)
+  sensitivity_db: Float32Array; // SQNR of the worst output when only that layer runs low (model of the search); empty until there is one
+  saves_us: Float32Array; // what running it low saves, casts included, the other layers as planned; predicted; empty likewise
+  costs: Float32Array; // by how much running it low raises the relative L2 error of the worst output; likewise
   max_abs: Float32Array; // of the exact values
   rms: Float32Array;
   overflow: Float64Array; // counts of elements of the exact result
@@ -119,6 +121,7 @@ export interface FindingState {
   evidence: string; // plain text: the figures it rests on; may be ""
   layers: number[]; // concerned
   fix: string; // label of the button; "" when nothing can be applied
+  verdict: "" | "confirmed" | "ruled out" | "untested"; // of a cause that was tested; "" where nothing was to be tested
   code: string; // the Python call that the button makes; "" likewise
 }
 
@@ -151,12 +154,62 @@ export interface PanelState {
   outputs: { name: string; sqnr_db: Num; rel_l2: Num; max_abs: Num; overflow: number; nan: number }[];
   tried: Tried[];
   findings: FindingState[];
+  search: SearchState;
   warnings: string[];
   samples: string; // "360 samples from digits.npz, in batches of 32"
   random: boolean; // inputs are random: every view says so
   calls: string[]; // Python calls that the panel made, oldest first
   code: string; // Python that reproduces the current state
   created: string; // date of a report; "" when live
+}
+
+/** One plan on the Pareto front of error and latency. Errors are relative L2 of the worst output: 1e-3 is 60 dB SQNR. */
+export interface FrontPoint {
+  index: number;
+  predicted_error: Num; // by the noise model
+  error: Num; // as the emulation gave it; null until it was run
+  metric: Num; // of the user's task, under this plan; null where there is none or it was not run
+  latency_us: Num;
+  low: number; // layers that run low
+  low_share: number;
+  casts: number | null;
+  label: string; // "20 layers in fp32"
+  current: boolean;
+}
+
+/** The search for the best plans, and the front that it found. */
+export interface SearchState {
+  state: "idle" | "running" | "done" | "cancelled" | "failed";
+  stage: string;
+  done: number;
+  total: number; // 0: not known
+  seconds_left: number | null;
+  error: { what: string; why: string; fix: string } | null;
+  points: FrontPoint[]; // from the most exact to the fastest; empty until there is a front
+  /** What the budget slider spans: relative L2 errors, both above zero; null while there is no front. */
+  budget: { low: number; high: number } | null;
+  chosen: Num; // the budget that the current plan was taken for; null when it was not taken from the front
+  device: string; // that latency is of: "H100 SXM"
+  error_provenance: string;
+  latency_provenance: string;
+  summary: string; // "412 of 890 tensors measured alone, the rest in groups; 14 layers keep fp32: they make inf or NaN"
+  stale: string; // why the front does not fit what is set now ("the format changed"), "" when it does
+}
+
+/** What the front gives for a budget, before it is run. */
+export interface BudgetPreview {
+  format: Uint8Array; // by layer, into Figures.formats
+  predicted_error: Num;
+  latency_us: Num;
+  low_share: number;
+  seconds: number; // that the answer took
+}
+
+/** A plan that was run without being set. */
+export interface TrialResult {
+  before: { error: Num; metric: Num; latency_us: Num };
+  after: { error: Num; metric: Num; latency_us: Num };
+  text: string; // both in words, with units and provenance
 }
 
 /** An edit of the plan. Layers are indices, in any order. */
@@ -189,6 +242,11 @@ export interface Requests {
   ];
   blacklist: [{ tool: string }, { text: string; note: string }]; // the blacklist in another tool's syntax
   tools: [Record<string, never>, { tools: { name: string; label: string }[] }];
+  search: [Record<string, never>, { call: string }]; // start, or go on with what was measured
+  stop_search: [Record<string, never>, Record<string, never>];
+  budget: [{ error: number }, BudgetPreview]; // while the slider is dragged: changes nothing
+  take: [{ error: number } | { point: number }, { call: string }]; // set the best plan within the budget, run and repaired
+  trial: [{ edit: Edit }, TrialResult]; // what if
   ping: [Record<string, never>, Record<string, never>]; // is anybody there?
   plotly: [Record<string, never>, { script: string }];
   picture: [{ png: string }, Record<string, never>]; // a data: URL of the graph, kept for notebooks without a kernel

@@ -54,3 +54,58 @@ describe("store", () => {
     expect(store.notice?.text).toBe(source.readOnlyBecause);
   });
 });
+
+describe("a preview", () => {
+  const low = (store: Store): number[] =>
+    Array.from({ length: store.model.layers }, (_, layer) => layer).filter((layer) => store.runsLow(layer));
+
+  it("stands for the plan in whatever is drawn of a layer, and changes nothing", async () => {
+    const source = new FakeSource(transformer(1));
+    source.findFront();
+    const store = new Store(source);
+    source.figures().blacklisted.fill(1);
+    const answer = await source.request("budget", { error: 5e-4 });
+    const preview = { ...answer, names: source.figures().formats, budget: 5e-4, taken: false };
+    const heard: string[] = [];
+    store.on("preview", () => heard.push("preview"));
+    store.on("data", () => heard.push("data"));
+    const version = store.version;
+    store.setPreview(preview);
+    expect(low(store)).toEqual([...answer.format].flatMap((format, layer) => (format === 2 ? [layer] : [])));
+    expect(low(store).some((layer) => store.isBlacklisted(layer))).toBe(false);
+    expect(store.coloured).toBe("format");
+    expect(store.version).toBe(version + 1);
+    store.setPreview({ ...preview, format: answer.format.slice(), budget: 6e-4 });
+    expect(store.version).toBe(version + 1); // no layer looks other than before
+    expect(heard).toEqual(["preview", "preview"]);
+    store.setPreview(null);
+    expect(low(store)).toHaveLength(store.model.layers);
+    expect(store.coloured).toBe("accumulated");
+    expect(store.version).toBe(version + 2);
+    expect(source.asked.map(({ kind }) => kind)).toEqual(["budget"]);
+  });
+
+  it("gives way to an edit, which is one of the plan that is set", () => {
+    const source = new FakeSource(transformer(1));
+    source.findFront();
+    const store = new Store(source);
+    const format = new Uint8Array(store.model.layers).fill(1);
+    const names = source.figures().formats;
+    const rest = { predicted_error: 0, latency_us: null, low_share: 0, seconds: 0 };
+    store.setPreview({ format, names, budget: 1e-6, taken: false, ...rest });
+    void store.edit({ op: "toggle", layers: [3] });
+    expect(store.preview).toBeNull();
+    expect(store.formatOf(3)).toBe("fp32"); // it ran low, though the preview had it in fp32 already
+    expect(store.formatOf(4)).toBe("fp16");
+  });
+
+  it("is asked for nowhere in a report", async () => {
+    const source = new FakeSource(transformer(1), true);
+    const store = new Store(source);
+    await store.take({ error: 1e-3 });
+    await store.search();
+    await store.stopSearch();
+    expect(source.asked).toEqual([]);
+    expect(store.notice?.text).toBe(source.readOnlyBecause);
+  });
+});

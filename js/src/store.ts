@@ -1,15 +1,24 @@
 /** What all parts of the view share: the data, and what the user has selected, opened and coloured. */
 import { Model } from "./model";
-import type { Edit, Figures, PanelState } from "./protocol";
+import type { BudgetPreview, Edit, Figures, PanelState, Requests } from "./protocol";
 import { RequestError, type Source } from "./source";
 
-export const QUANTITIES = ["local", "accumulated", "sensitivity", "latency", "format", "reason"] as const;
+export const QUANTITIES = [
+  "local",
+  "accumulated",
+  "sensitivity",
+  "saves",
+  "costs",
+  "latency",
+  "format",
+  "reason",
+] as const;
 export type Quantity = (typeof QUANTITIES)[number];
 export const TABS = ["layer", "table", "tradeoff", "findings", "export"] as const;
 export type Tab = (typeof TABS)[number];
 
 /** What changed: `data` is state or figures (or what is expected of them), the others are the user's view of it. */
-export type Topic = "data" | "selection" | "colour" | "groups" | "hover" | "tab" | "notice";
+export type Topic = "data" | "preview" | "selection" | "colour" | "groups" | "hover" | "tab" | "notice";
 
 const PATIENCE_MS = 3000; // without an answer for this long, the kernel is at something else
 const BUSY = "Waiting for the kernel. It may be running another cell; if it is gone, run this panel's cell again.";
@@ -17,6 +26,15 @@ const BUSY = "Waiting for the kernel. It may be running another cell; if it is g
 export interface Notice {
   text: string;
   tone: "note" | "error" | "call";
+}
+
+/** A plan that is looked at and not set: what the front gives for a budget. */
+export interface Preview extends BudgetPreview {
+  /** Names that `format` indexes, as they were when it was asked for. */
+  names: readonly string[];
+  budget: number; // relative L2 error
+  /** It has been chosen: Python runs it, and sets it when it holds. */
+  taken: boolean;
 }
 
 export class Store {
@@ -39,6 +57,10 @@ export class Store {
   open: ReadonlySet<number> = new Set([0]); // groups that are unfolded
   tab: Tab = "layer";
   notice: Notice | null = null;
+  /** Shown in place of the plan while the user looks for a budget; null most of the time. */
+  preview: Preview | null = null;
+  /** The budget that Python finds, runs and sets the plan of now; 0 where a point of the front was taken; else null. */
+  taking: number | null = null;
 
   constructor(readonly source: Source) {
     this.model = new Model(source.structure());
@@ -85,6 +107,7 @@ export class Store {
 
   /** Returns the format that a layer has, or is about to have. */
   formatOf(layer: number): string {
+    if (this.preview) return this.preview.names[this.preview.format[layer] ?? 0] ?? "none";
     const expected = this.expected.get(layer);
     if (expected) return expected === "low" ? this.state.format : "fp32";
     return this.figures.formats[this.figures.format[layer] ?? 0] ?? "none";
@@ -95,6 +118,7 @@ export class Store {
   }
 
   isBlacklisted(layer: number): boolean {
+    if (this.preview && this.runsLow(layer)) return false; // single layers are for the search to decide
     const expected = this.expected.get(layer);
     return expected ? expected === "fp32" : this.figures.blacklisted[layer] === 1;
   }
@@ -105,6 +129,11 @@ export class Store {
 
   reasonOf(layer: number): string {
     return this.figures.reasons[this.figures.reason[layer] ?? 0] ?? "";
+  }
+
+  /** What the graph is coloured by: a preview shows its formats, because nothing else is known of it. */
+  get coloured(): Quantity {
+    return this.preview ? "format" : this.colour;
   }
 
   /** Errors on screen belong to an older plan: they are greyed out. */
@@ -154,6 +183,51 @@ export class Store {
     this.emit("notice");
   }
 
+  // -- the best plans -------------------------------------------------------------------------------------------------
+
+  /** Shows what a budget would give, or with null the plan again. Graph and bar follow; nothing is laid out anew. */
+  setPreview(preview: Preview | null): void {
+    const before = this.preview;
+    if (before === preview) return;
+    this.preview = preview;
+    const alike = before && preview && before.format.length === preview.format.length && before.taken === preview.taken;
+    if (!alike || before.format.some((format, layer) => format !== preview.format[layer])) this.version += 1;
+    this.emit("preview");
+  }
+
+  /** Sets the best plan within a budget, or a point of the front. Never rejects. */
+  async take(ask: Requests["take"][0]): Promise<void> {
+    this.taking = "error" in ask ? ask.error : 0;
+    if (this.preview) this.setPreview({ ...this.preview, taken: true });
+    else this.emit("preview");
+    await this.command("take", ask);
+    this.taking = null;
+    if (this.preview?.taken) this.setPreview(null);
+    else this.emit("preview"); // the user looks for another one already
+  }
+
+  /** Starts the search for the best plans, or stops it. Never rejects. */
+  search(): Promise<void> {
+    return this.command("search", {});
+  }
+
+  stopSearch(): Promise<void> {
+    return this.command("stop_search", {});
+  }
+
+  private async command<K extends "take" | "search" | "stop_search">(kind: K, ask: Requests[K][0]): Promise<void> {
+    if (this.source.readOnly) {
+      this.say(this.source.readOnlyBecause);
+      return;
+    }
+    try {
+      const answer = await this.source.request(kind, ask);
+      if ("call" in answer) this.say(answer.call, "call");
+    } catch (error) {
+      this.refuse(error);
+    }
+  }
+
   // -- edits ----------------------------------------------------------------------------------------------------------
 
   /** Changes the plan: shows at once what is expected, then what Python made of it. Never rejects. */
@@ -162,6 +236,7 @@ export class Store {
       this.say(this.source.readOnlyBecause);
       return;
     }
+    this.setPreview(null); // an edit is one of the plan that is set
     this.expect(edit);
     this.waiting += 1;
     this.tell(true);

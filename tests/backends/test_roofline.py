@@ -15,7 +15,7 @@ from resnet_graph import resnet
 
 from explorer.backends.gpus import GPUS, get_gpu
 from explorer.backends.kernel_model import Settings, kernel_time
-from explorer.backends.roofline import cast_us, predict_layers, predict_model
+from explorer.backends.roofline import Predictor, cast_us, predict_layers, predict_model
 from explorer.errors import BackendError
 from explorer.model import load_model
 from explorer.model.cost import GemmShape, LayerCost, layer_costs
@@ -240,6 +240,51 @@ def test_a_plan_pays_for_its_casts_and_breaks_fusion():
     assert mixed.layers["y"].us["fp32"] > 0
     expected = mixed.layers["a"].us["fp16"] + mixed.layers["y"].us["fp32"] + sum(cast.us for cast in mixed.casts)
     assert mixed.plan_us == pytest.approx(expected)
+
+
+@pytest.fixture(scope="module")
+def resnet_parts():
+    return model_parts(resnet(18, 4, batch_norm=True))
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=4))
+def test_plans_asked_one_after_another_get_what_each_would_alone(resnet_parts, seeds):
+    model, costs, specs = resnet_parts
+    sides = {"outputs": [spec.name for spec in model.outputs], "weights": model.weights}
+    together = Predictor(model.layers, costs, specs, "A100", **sides)
+    for seed in seeds:
+        random = np.random.default_rng(seed)
+        plan = {layer.id: str(random.choice(["fp32", "fp16", "bf16"], p=[0.5, 0.4, 0.1])) for layer in model.layers}
+        asked, alone = together.predict(plan), predict_model(model.layers, costs, specs, "A100", plan=plan, **sides)
+        assert asked == alone
+
+
+def test_casts_may_be_told():
+    nodes = [("MatMul", ["x", "w"], "a", {}), ("Relu", ["a"], "y", {})]
+    model, costs, specs = model_parts(graph(nodes, [("x", [64, 256])], [("y", [64, 128])], [("w", (256, 128))]))
+    predictor = Predictor(model.layers, costs, specs, "A100", outputs=["y"], weights=model.weights)
+    plan = {"a": "fp16", "y": "fp16"}
+    told = predictor.predict(plan, casts=[("x", "fp32", "fp16")])
+    assert [cast.value for cast in told.casts] == ["x"]
+    expected = told.layers["a"].us["fp16"] + cast_us(64 * 256, "A100", "fp32", "fp16")
+    assert told.plan_us == pytest.approx(expected)
+    assert predictor.predict(plan).plan_us == pytest.approx(expected + cast_us(64 * 128, "A100", "fp16", "fp32"))
+
+
+def test_an_optional_output_that_is_absent_fuses_nothing():
+    """Absent inputs and outputs share the empty name; they are not one value."""
+    nodes = [
+        helper.make_node("Clip", ["x", "", "most"], ["a"], name="clip"),
+        helper.make_node("Dropout", ["a"], ["y", ""], name="drop"),
+    ]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [8, 8]) for name in "xy")
+    most = numpy_helper.from_array(np.float32(6), "most")
+    built = helper.make_graph(nodes, "g", [x], [y], [most])
+    opset = [helper.make_opsetid("", 17)]
+    _, result = predicted(helper.make_model(built, opset_imports=opset, ir_version=8), "A100")
+    assert result.layers["clip"].us["fp32"] > 0
+    assert not result.unpredicted
 
 
 def test_a_uniform_plan_is_the_uniform_total():

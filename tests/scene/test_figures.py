@@ -26,7 +26,7 @@ COLUMNS = {
     "u1": ("format", "asked", "blacklisted", "switchable", "cast"),
     "u2": ("reason",),
     "f4": ("local_sqnr_db", "local_rel_l2", "local_max_abs", "acc_sqnr_db", "acc_rel_l2", "acc_max_abs",
-           "sensitivity_db", "max_abs", "rms", "fp32_us", "plan_us", "latency_us"),
+           "sensitivity_db", "saves_us", "costs", "max_abs", "rms", "fp32_us", "plan_us", "latency_us"),
     "f8": ("overflow", "nan", "subnormal", "flushed", "elements"),
 }  # fmt: skip
 FACTS = {
@@ -98,7 +98,8 @@ def test_nothing_measured_is_unknown(broken):
     assert facts["errorProvenance"] == facts["rangeProvenance"] == facts["latencyProvenance"] == ""
     for name in (*COLUMNS["f4"], *COLUMNS["f8"]):
         assert np.isnan(columns[name]).all(), name
-    assert len(columns["sensitivity_db"]) == 0
+    for name in ("sensitivity_db", "saves_us", "costs"):
+        assert len(columns[name]) == 0
 
 
 def test_local_errors_without_any_run_of_a_plan(broken):
@@ -162,6 +163,8 @@ def made_frame() -> dict:
         "overflow": np.float64([0, 2.0**40, np.nan]),
         "cast": np.uint8([0, 1, 2, 0, 0]),
         "sensitivity_db": np.float32([]),
+        "saves_us": np.float32([1.25, -0.5, np.nan]),
+        "costs": np.float32([2.0**-10, 0, np.inf]),
     }
     facts = {"revision": 3, "errorsRevision": -1, "formats": ["none", "fp32", "fp16"], "reasons": ['<b>\n"é" 🙂']}
     return {"frame": base64.b64encode(encode_frame(facts, columns)).decode(), "facts": facts}

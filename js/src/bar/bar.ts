@@ -3,6 +3,7 @@ import { h } from "../dom";
 import type { PanelState, TargetState } from "../protocol";
 import type { Store } from "../store";
 import "../style/bar.css";
+import { createBudget } from "./budget";
 import { createCards } from "./cards";
 import { type Choice, select, setText, shorten, signButton } from "./controls";
 import { createNotices } from "./notices";
@@ -20,6 +21,7 @@ export function createBar(host: HTMLElement, store: Store): { dispose(): void } 
   const cards = h("div", { class: "pe-cards", role: "group", "aria-label": "Headline figures" });
   const figures = createCards(cards, store, tip);
   const notices = createNotices(store);
+  const budget = createBudget(store);
   const random = h("div", { class: "pe-strip pe-strip-warn", role: "note", hidden: true });
   const locked = h("div", { class: "pe-strip", role: "note", hidden: true });
   host.prepend(
@@ -28,6 +30,7 @@ export function createBar(host: HTMLElement, store: Store): { dispose(): void } 
     random,
     controls.note,
     controls.failure,
+    budget.element,
     h("div", { class: "pe-bar-row pe-bar-figures" }, cards, notices.element),
   );
   const update = (): void => {
@@ -36,6 +39,7 @@ export function createBar(host: HTMLElement, store: Store): { dispose(): void } 
     controls.update();
     figures.update();
     notices.update();
+    budget.update();
     locked.hidden = !source.readOnly;
     setText(locked, source.readOnly ? [factsOf(state), source.readOnlyBecause].filter(Boolean).join(". ") : "");
     random.hidden = !state.random;
@@ -46,11 +50,12 @@ export function createBar(host: HTMLElement, store: Store): { dispose(): void } 
         : "",
     );
   };
-  const stop = store.on("data", update);
+  const stops = [store.on("data", update), store.on("preview", figures.update)];
   update();
   return {
     dispose() {
-      stop();
+      for (const stop of stops) stop();
+      budget.dispose();
       notices.dispose();
       controls.dispose();
       tip.dispose();

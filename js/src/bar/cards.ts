@@ -56,11 +56,12 @@ export function createCards(host: HTMLElement, store: Store, tip: Tip): { update
     update() {
       const state = store.state;
       // What conversion and roofline tell comes with the plan; errors and accuracy come with the run after it.
+      const other = store.preview !== null; // what is looked at is another plan
       const plan = store.stale && store.figures.errorsRevision === state.revision;
       for (const { key, element, show } of cards) {
         show(state);
         const old = key === "output_error" || key === "metric" ? store.stale : plan;
-        element.classList.toggle("pe-stale", old);
+        element.classList.toggle("pe-stale", old || other);
         if (old) element.setAttribute("aria-label", `${element.getAttribute("aria-label")}, of the plan before`);
       }
     },

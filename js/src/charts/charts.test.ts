@@ -4,7 +4,7 @@ import { LIGHT } from "../theme";
 import { agreementSpec, scaleOf } from "./agreement";
 import { axisRange, histogramSpec } from "./histogram";
 import { niceTicks } from "./layout";
-import { type Axes, type Point, tradeoffSpec } from "./tradeoff";
+import { type Axes, decades, type Front, type FrontMark, NO_FRONT, type Point, tradeoffSpec } from "./tradeoff";
 
 const FP16 = { overflow: 65520, normal: 2 ** -14, subnormal: 2 ** -25 };
 const BF16 = { overflow: 2 ** 128, normal: 2 ** -126, subnormal: 2 ** -134 };
@@ -88,7 +88,7 @@ describe("the scatter", () => {
 });
 
 describe("the trade-off", () => {
-  const axes: Axes = { x: "latency", y: "sqnr", xTitle: "latency", yTitle: "output SQNR, dB" };
+  const axes: Axes = { x: "latency", y: "error", xTitle: "latency", yTitle: "output error" };
   const point = (index: number, x: number, y: number, current = false): Point => ({
     index,
     x,
@@ -96,38 +96,75 @@ describe("the trade-off", () => {
     current,
     hover: [`<b>${index}`],
   });
+  interface Trace {
+    name: string;
+    x: number[];
+    y: number[];
+    customdata: string[];
+    hovertext: string[];
+    opacity: number;
+    marker: { symbol: string[] };
+  }
+  const drawn = (points: Point[], front: Partial<Front> = {}, on: Axes = axes) => {
+    const { data, layout } = tradeoffSpec(points, { ...NO_FRONT, ...front }, on, LIGHT);
+    const traces = new Map((data as Trace[]).map((trace) => [trace.name, trace]));
+    return { traces, layout: layout as Record<string, { ticktext: string[]; tickvals: number[]; range: number[] }> };
+  };
 
-  it("stands exact plans above and broken ones below all others", () => {
-    const { data, layout } = tradeoffSpec(
-      [point(0, 1, 1 / 0), point(1, 2, -1 / 0), point(2, 3, 40, true), point(3, 4, 20)],
-      axes,
-      LIGHT,
-    );
-    const [others, current] = data as {
-      y: number[];
-      customdata: number[];
-      hovertext: string[];
-      marker: { symbol: string[] };
-    }[];
-    expect(others?.customdata).toEqual([0, 1, 3]);
-    expect(others?.y).toEqual([44, 16, 20]);
-    expect(others?.marker.symbol).toEqual(["circle", "x", "circle"]);
+  it("stands exact plans below and broken ones above all others, on an axis of powers of ten", () => {
+    const points = [point(0, 1, 0), point(1, 2, 1 / 0), point(2, 3, 1e-2, true), point(3, 4, 1e-4)];
+    const { traces, layout } = drawn(points);
+    const others = traces.get("tried");
+    expect(others?.customdata).toEqual(["tried 0", "tried 1", "tried 3"]);
+    expect(others?.y.map((y) => y.toFixed(2))).toEqual(["-4.40", "-1.60", "-4.00"]);
+    expect(others?.marker.symbol).toEqual(["diamond", "x", "diamond"]);
     expect(others?.hovertext[0]).toBe("&#60;b&#62;0");
-    expect(current?.customdata).toEqual([2]);
-    expect((layout.yaxis as { ticktext: string[] }).ticktext.slice(-2)).toEqual(["exact", "not finite"]);
+    expect(traces.get("current")?.customdata).toEqual(["tried 2"]);
+    expect(layout.yaxis?.ticktext.slice(-2)).toEqual(["exact", "not finite"]);
+    expect(layout.yaxis?.ticktext).toContain("1e-3");
   });
 
-  it("draws a single plan, and plans that are all broken", () => {
-    for (const y of [30, -1 / 0]) {
-      const { yaxis, xaxis } = tradeoffSpec([point(0, 5, y, true)], axes, LIGHT).layout as Record<
-        string,
-        { range: number[] }
-      >;
-      for (const axis of [xaxis, yaxis]) {
+  it("draws the front over what was predicted: filled where it was run, hollow where not", () => {
+    const mark = (index: number, x: number, predicted: number, measured: number): FrontMark => ({
+      index,
+      x,
+      predicted,
+      measured,
+      hover: [`<i>${index}`],
+    });
+    const marks = [mark(0, 9, 1e-4, 2e-4), mark(1, 5, 1e-3, Number.NaN), mark(2, 7, 5e-4, 6e-4)];
+    const { traces } = drawn([], { marks });
+    expect(traces.get("predicted")?.customdata).toEqual(["front 0", "front 1", "front 2"]);
+    expect(traces.get("measured")?.customdata).toEqual(["front 0", "front 2"]);
+    expect(traces.get("measured")?.hovertext[0]).toBe("&#60;i&#62;0");
+    const line = traces.get("front");
+    expect(line?.x).toEqual([5, 7, 9]);
+    expect(line?.y.map((y) => 10 ** y)).toEqual([1e-3, 6e-4, 2e-4].map((y) => expect.closeTo(y, 9)));
+    expect(drawn([], { marks, stale: true }).traces.get("measured")?.opacity).toBeLessThan(0.5);
+    const look = { x: 6, y: 7e-4, budget: 8e-4 };
+    const looking = drawn([], { marks, preview: look });
+    expect(looking.traces.get("preview")?.x).toEqual([6]);
+    expect(looking.layout.shapes).toHaveLength(1);
+  });
+
+  it("marks 2 and 5 between powers of ten that are near each other, and leaves some out that are far", () => {
+    expect(decades(-3.2, -2).map((tick) => (10 ** tick).toPrecision(1))).toEqual(["0.001", "0.002", "0.005", "0.01"]);
+    expect(decades(-30, -2).length).toBeLessThan(8);
+  });
+
+  it("draws a single plan, plans that are all broken, and an exact one alone", () => {
+    for (const y of [1e-2, 1 / 0, 0]) {
+      const { layout } = drawn([point(0, 5, y, true)]);
+      for (const axis of [layout.xaxis, layout.yaxis]) {
         expect(axis?.range.every(Number.isFinite)).toBe(true);
         expect(axis?.range[0]).toBeLessThan(axis?.range[1] as number);
       }
     }
+  });
+
+  it("shows accuracy upwards as shares", () => {
+    const { layout } = drawn([point(0, 5, 0.9), point(1, 6, 0.98, true)], {}, { ...axes, y: "metric" });
+    expect(layout.yaxis?.ticktext[0]).toMatch(/%$/);
   });
 });
 

@@ -354,6 +354,7 @@ export function groupFigures(view: View, group: GroupFacts): string {
   if (scale.kind === "categorical") return scale.text(group.worst) || "mixed";
   if (scale.quantity === "latency") return `${scale.text(group.total)} · max ${scale.text(group.worst)}`;
   const worst = scale.text(group.worst);
+  if (scale.quantity === "saves") return `most ${worst}`; // savings of layers that share casts do not add up
   if (Number.isNaN(group.mean)) return worst;
   return `worst ${worst} · mean ${scale.text(group.mean)}`;
 }

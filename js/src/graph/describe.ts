@@ -1,5 +1,6 @@
 /** Layers, scopes and wires in words: for the hover card, the list that screen readers read, and announcements. */
 import { errorText, missing, shareText } from "../colours";
+import { consequences } from "../consequences";
 import type { Figures } from "../protocol";
 import type { Store } from "../store";
 import type { Facts } from "./facts";
@@ -147,6 +148,8 @@ export function layerRows(store: Store, layer: number): Row[] {
     ...(/overflow|NaN/.test(loss) && { tone: "stop" as const }),
   });
   rows.push({ label: "latency", text: latencyText(store, layer) });
+  const would = consequences(store, layer);
+  if (would) rows.push({ label: `if in ${would.to}`, text: [would.error, would.time].filter(Boolean).join(" ") });
   rows.push({ label: "source", text: brief(model.structure.sources[model.structure.layers.source[layer] ?? 0] ?? "") });
   return rows.filter((row) => row.text !== "");
 }
@@ -158,6 +161,7 @@ export function provenance(store: Store): string[] {
     !missing(store, "local") && figures.errorProvenance && `errors ${figures.errorProvenance}`,
     figures.rangeProvenance && `values ${figures.rangeProvenance}`,
     figures.latencyProvenance && `latency ${figures.latencyProvenance}`,
+    figures.costs.length > 0 && `switching: error ${store.state.search.error_provenance || "predicted"}`,
     store.state.random && "inputs are random: ranges are not to be trusted",
   ];
   return lines.filter((line): line is string => Boolean(line)).map((line) => brief(line, 200));
@@ -176,7 +180,9 @@ export function groupRows(store: Store, facts: Facts, group: number): Row[] {
   if (held.brokenNow > 0) rows.push({ label: "inf or NaN", text: `in ${held.brokenNow} layers${stale}`, tone: "stop" });
   if (held.brokenAlone > 0) rows.push({ label: "would overflow", text: `${held.brokenAlone} layers, each alone` });
   if (scale.kind === "sequential" && !scale.missing && held.known > 0) {
-    rows.push({ label: scale.label, text: `worst ${scale.text(held.worst)}${stale}` });
+    const extreme = scale.quantity === "saves" ? "most" : "worst";
+    rows.push({ label: scale.label, text: `${extreme} ${scale.text(held.worst)}${stale}` });
+    if (scale.quantity === "saves") return rows; // savings of layers that share casts do not add up
     if (scale.quantity === "latency") rows.push({ label: "", text: `together ${scale.text(held.total)}` });
     else if (!Number.isNaN(held.mean))
       rows.push({ label: "", text: `mean of the finite ones ${scale.text(held.mean)}` });

@@ -49,14 +49,14 @@ export function isBroken(store: Store, layer: number): Broken {
 }
 
 export function createFacts(store: Store, theme: Theme): Facts {
-  const scale = scaleFor(store, store.colour, theme.dark);
-  const stale = store.stale;
+  const scale = scaleFor(store, store.coloured, theme.dark);
+  const stale = store.stale || store.preview !== null; // errors are of the plan that is set
   const grey = unknownColour(theme.dark);
   const shades = new Map<string, { fill: string; ink: string }>();
   const shade = (colour: string): { fill: string; ink: string } => {
     let made = shades.get(colour);
     if (!made) {
-      const fill = stale && dependsOnRun(store.colour) ? mix(colour, grey, STALE) : colour;
+      const fill = stale && dependsOnRun(scale.quantity) ? mix(colour, grey, STALE) : colour;
       made = { fill, ink: inkOn(fill) };
       shades.set(colour, made);
     }

@@ -98,6 +98,34 @@ describe("graph", () => {
     graph.dispose();
   });
 
+  it("shows a preview by its formats, under a sign, without laying anything out anew", async () => {
+    const { graph, store, source } = start();
+    source.findFront();
+    store.setOpen(store.model.structure.groups.label.keys());
+    store.reveal(1);
+    await frame();
+    const place = graph.rectOf(1);
+    const answer = await source.request("budget", { error: 3e-4 });
+    const sign = host.querySelector(".pe-graph-preview") as HTMLElement;
+    expect(sign.hidden).toBe(true);
+    store.setPreview({ ...answer, names: source.figures().formats, budget: 3e-4, taken: false });
+    written.texts.length = 0;
+    await frame();
+    expect(sign.hidden).toBe(false);
+    expect(sign.textContent).toContain("error ≤ 3.0e-4 (70");
+    expect(sign.textContent).toContain("Esc to go back");
+    expect(written.texts).toContain("fp32");
+    expect(written.texts).not.toContain("70\u202fdB"); // errors are of the plan that is set
+    expect(host.querySelector(".pe-graph-legend > button")?.textContent).toBe("format (preview)");
+    expect(graph.rectOf(1)).toEqual(place);
+    expect((host.querySelector("select") as HTMLSelectElement).value).toBe("accumulated");
+    store.setPreview(null);
+    await frame();
+    expect(sign.hidden).toBe(true);
+    expect(host.querySelector(".pe-graph-legend > button")?.textContent).toBe("accumulated error");
+    graph.dispose();
+  });
+
   it("draws nothing while nothing changes", async () => {
     const { graph } = start();
     await frame();
@@ -113,7 +141,7 @@ describe("graph", () => {
     const { graph, store } = start();
     const select = host.querySelector("select") as HTMLSelectElement;
     const off = [...select.options].filter((option) => option.disabled);
-    expect(off.map((option) => option.value)).toEqual(["sensitivity"]);
+    expect(off.map((option) => option.value)).toEqual(["sensitivity", "saves", "costs"]);
     expect(off[0]?.title).toContain("search");
     select.value = "latency";
     select.dispatchEvent(new Event("change"));

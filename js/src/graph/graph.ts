@@ -18,6 +18,7 @@ import { createMenu } from "./menu";
 import { createMinimap } from "./minimap";
 import { pictureOf } from "./picture";
 import { attachPointer } from "./pointer";
+import { createPreviewSign } from "./preview";
 import { createSearch } from "./search";
 import { createToolbar } from "./toolbar";
 import { type Key, keyOfGroup, View } from "./view";
@@ -59,6 +60,7 @@ export function createGraph(host: HTMLElement, store: Store): Graph {
   const legend = createLegend(view);
   const minimap = createMinimap(view);
   const crumbs = createCrumbs(view);
+  const sign = createPreviewSign(view);
   stage.before(toolbar.element);
   const openMenu = (x: number, y: number): void => {
     card.hide();
@@ -79,7 +81,7 @@ export function createGraph(host: HTMLElement, store: Store): Graph {
       hideCard: card.hide,
     }),
     store.on("colour", () => view.refresh()),
-    store.on("data", () => {
+    store.on(["data", "preview"], () => {
       if (store.version === drawn) return; // a run tells how far it is: nothing of it is on the graph
       drawn = store.version;
       view.refresh();
@@ -117,7 +119,7 @@ export function createGraph(host: HTMLElement, store: Store): Graph {
     rectOfGroup: (group) => inWindow(view, keyOfGroup(group)),
     dispose() {
       for (const stop of stops) stop();
-      for (const part of [list, card, menu, keys, search, toolbar, legend, minimap, crumbs]) part.dispose();
+      for (const part of [list, card, menu, keys, search, toolbar, legend, minimap, crumbs, sign]) part.dispose();
       view.dispose();
       stage.remove();
     },
@@ -226,7 +228,7 @@ function keepPicture(view: View): () => void {
   const take = (): void => {
     timer = undefined;
     const { revision, run } = store.state;
-    if (store.stale || run.state === "running" || revision === sent || view.size.width === 0) return;
+    if (store.stale || store.preview || run.state === "running" || revision === sent || view.size.width === 0) return;
     const png = pictureOf(view.canvas);
     if (!png) return;
     sent = revision;

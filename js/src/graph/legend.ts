@@ -1,6 +1,7 @@
 /** What colour and marks mean, and how the figures came to be; folds away. */
-import { formatColour, ramp } from "../colours";
+import { formatColour } from "../colours";
 import { h } from "../dom";
+import { ramp } from "../ramps";
 import { brief } from "./describe";
 import { dependsOnRun } from "./facts";
 import { icon } from "./icons";
@@ -41,7 +42,7 @@ export function createLegend(view: View): Legend {
     if (view.version === version) return;
     version = view.version;
     const { scale, stale } = view.facts;
-    title.textContent = scale.label;
+    title.textContent = view.store.preview ? `${scale.label} (preview)` : scale.label;
     element.classList.toggle("pe-stale", stale && dependsOnRun(scale.quantity));
     body.replaceChildren(...content(view));
   };
@@ -91,7 +92,7 @@ function rampOf(view: View): HTMLElement {
     tick.style.transform = `translateX(${place === 0 ? "0" : place === scale.ticks.length - 1 ? "-100%" : "-50%"})`;
     return tick;
   });
-  const caption = scale.quantity === "latency" ? "share of the time of all layers" : "SQNR in dB, higher is better";
+  const { caption } = scale;
   const scaleBar = h("div", { class: "pe-graph-ticks" }, ...ticks);
   return h("div", { role: "img", "aria-label": `${scale.label}: ${caption}` }, bar, scaleBar, h("p", {}, caption));
 }
@@ -116,8 +117,8 @@ function marks(view: View): HTMLElement {
     [facts.broken.includes("now"), "inf/NaN under this plan", broken("now")],
     [facts.broken.includes("alone"), `inf/NaN if it alone ran in ${format}`, broken("alone")],
     [facts.locked.includes(1), "blacklisted: kept in fp32", (context) => drawLock(context, theme.ink, 4, 2, 13)],
-    [cast.includes(1), `cast to ${format}`, castTo(view, format)],
-    [cast.includes(2), "cast to fp32", castTo(view, "fp32")],
+    [!store.preview && cast.includes(1), `cast to ${format}`, castTo(view, format)],
+    [!store.preview && cast.includes(2), "cast to fp32", castTo(view, "fp32")],
     [facts.switchable.includes(0), "dashed: cannot be switched", dashed(theme.ink)],
     [store.model.structure.groups.label.length > 1, `bar: share of a scope in ${format}`, shareBar(view)],
   ];

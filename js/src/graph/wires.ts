@@ -113,7 +113,7 @@ function step(points: readonly number[], at: number): number {
 
 export function drawCasts(context: CanvasRenderingContext2D, view: View, wires: readonly number[]): void {
   const { theme, store } = view;
-  if (view.camera.scale < CASTS) return;
+  if (view.camera.scale < CASTS || store.preview) return; // where a preview would cast is not known
   context.font = `600 9px ${theme.font}`;
   context.textBaseline = "middle";
   for (const at of wires) {

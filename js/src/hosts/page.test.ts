@@ -97,6 +97,16 @@ describe("the inspector's tabs", () => {
     const panel = mountPage(place, scene);
     expect(tabs()).toEqual(["Layer"]);
     panel.dispose();
+    const searched = new FakeSource(transformer(1), true);
+    searched.findFront();
+    const front = mountPage(place, { ...scene, state: { ...scene.state, search: searched.state().search } });
+    expect(tabs()).toEqual(["Layer", "Trade-off"]);
+    expect(place.querySelector<HTMLElement>(".pe-budget")?.hidden).toBe(true);
+    front.store.setTab("tradeoff");
+    const seen = [...place.querySelectorAll(".pe-inspector button")].filter((button) => !button.closest("[hidden]"));
+    const words = seen.map((button) => button.textContent ?? "");
+    expect(words.filter((text) => /^(Take|Search|Find the|Stop|Try)/.test(text))).toEqual([]);
+    front.dispose();
     const tried = scene.state.tried[0];
     if (tried) scene.state.tried = [tried, { ...tried, index: 1 }];
     scene.state.findings = new FakeSource(transformer(1)).state().findings;

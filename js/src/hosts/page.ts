@@ -46,7 +46,7 @@ export function pageSource(scene: Scene): Source {
   return {
     readOnly: true,
     readOnlyBecause: `${READ_ONLY} ${TRY}`,
-    // The report has a table of its own, and tells how it is made again; a single plan is no trade-off.
+    // The report has a table of its own, and tells how it is made again; a single plan without a front is no trade-off.
     hides: hiddenTabs(scene.state),
     structure: () => scene.structure,
     state: () => scene.state,
@@ -68,7 +68,7 @@ export function pageSource(scene: Scene): Source {
 
 function hiddenTabs(state: PanelState): Tab[] {
   const tabs: Tab[] = ["table", "export"];
-  if (state.tried.length < 2) tabs.push("tradeoff");
+  if (state.tried.length < 2 && state.search.points.length === 0) tabs.push("tradeoff");
   if (state.findings.length === 0) tabs.push("findings");
   return tabs;
 }

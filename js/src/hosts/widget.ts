@@ -101,13 +101,16 @@ export function widgetSource(model: AnyModel): Source {
   return source;
 }
 
-/** Replaces {"$buffer": i, "dtype": "f4"} by the typed array in the i-th buffer. */
+const ARRAYS = { f4: Float32Array, u1: Uint8Array } as const;
+
+/** Replaces {"$buffer": i, "dtype": "f4"} by the typed array in the i-th buffer; bytes are "u1". */
 function withBuffers(value: unknown, buffers: DataView[]): unknown {
   if (Array.isArray(value)) return value.map((item) => withBuffers(item, buffers));
   if (value === null || typeof value !== "object") return value;
   if ("$buffer" in value) {
     const view = buffers[value.$buffer as number] as DataView;
-    return new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength) as ArrayBuffer);
+    const Kind = ARRAYS[(value as { dtype?: keyof typeof ARRAYS }).dtype ?? "f4"];
+    return new Kind(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength) as ArrayBuffer);
   }
   return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, withBuffers(item, buffers)]));
 }

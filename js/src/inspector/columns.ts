@@ -2,7 +2,7 @@
 import type { Figures } from "../protocol";
 import type { Store } from "../store";
 import { totalLatency } from "./layer_figures";
-import { ABSENT, count, deviation, duration, quantity, relative, share, sqnr } from "./numbers";
+import { ABSENT, count, deviation, duration, errorFigure, gain, quantity, relative, share, sqnr } from "./numbers";
 
 export interface Column {
   key: string;
@@ -107,6 +107,17 @@ export const COLUMNS: readonly Column[] = [
     (f) => f.sensitivity_db,
     cell(sqnr),
     error,
+  ),
+  numeric("saves_us", "saves", "time saved by running it low, the other layers as planned", (f) => f.saves_us, gain, {
+    shown: true,
+  }),
+  numeric(
+    "costs",
+    "costs",
+    "error that it adds to the worst output by running low: relative L2",
+    (f) => f.costs,
+    (cost) => (cost === Number.POSITIVE_INFINITY ? "inf/NaN" : errorFigure(cost)),
+    { shown: true },
   ),
   numeric("max_abs", "max |x|", "largest exact value", (f) => f.max_abs, quantity, { shown: true }),
   numeric("rms", "rms", "root mean square of the exact values", (f) => f.rms, quantity),

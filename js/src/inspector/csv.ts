@@ -24,6 +24,9 @@ export function toCsv(store: Store, layers: readonly number[]): string {
     error_provenance: f.errorProvenance,
     range_provenance: f.rangeProvenance,
     latency_provenance: f.latencyProvenance,
+    ...(f.sensitivity_db.length > 0 && { sensitivity_provenance: store.state.search.error_provenance }),
+    ...(f.costs.length > 0 && { costs_provenance: store.state.search.error_provenance }),
+    ...(f.saves_us.length > 0 && { saves_provenance: store.state.search.latency_provenance }),
   };
   const field = (column: Column, layer: number): string => {
     const value = column.value(store, layer);

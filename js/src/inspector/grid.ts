@@ -23,8 +23,8 @@ export interface Grid {
   dispose(): void;
 }
 
-/** Returns the colour of an error in dB. */
-export type Tint = (value: number) => string;
+/** Returns the colour of an error in a column. */
+export type Tint = (value: number, column: Column) => string;
 
 export function createGrid(store: Store, id: string, sort: (column: Column) => void, tint: Tint): Grid {
   const head = h("div", { class: "pe-i-thead", role: "row", "aria-rowindex": 1 });
@@ -100,7 +100,7 @@ export function createGrid(store: Store, id: string, sort: (column: Column) => v
     const text = column.text(value);
     if (column.kind === "error" && !Number.isNaN(value)) {
       const bar = h("span", { class: "pe-i-tint", "aria-hidden": "true" });
-      bar.style.background = tint(value);
+      bar.style.background = tint(value, column);
       cell.append(bar);
     }
     if (text === "inf/NaN" || text === "infinite") cell.append(icon("stop"));

@@ -193,6 +193,28 @@ describe("the layer", () => {
     expect(store.open.size).toBeGreaterThan(1);
   });
 
+  it("says what switching it would cost and save, and runs it without setting it", async () => {
+    store.select([9]);
+    expect(host.textContent).toContain("once you search for the best plans");
+    source.findFront();
+    const would = (): string => ($(".pe-i-would").textContent ?? "").replaceAll("\u202f", " ");
+    expect(would()).toBe("It would take 2.3e-7 off the output error. It would take 2 µs longer, casts included.");
+    expect($(".pe-i-layer").textContent).toContain("error predicted: noise model of 212 measured tensors");
+    await store.edit({ op: "toggle", layers: [9] });
+    await settle();
+    expect(would()).toBe("It would add 2.3e-7 to the output error. It would save 2 µs, casts included.");
+    press("What if");
+    expect(asked("trial")).toEqual([{ edit: { op: "toggle", layers: [9] } }]);
+    await settle();
+    expect(all(".pe-i-outcome tbody tr")).toHaveLength(3);
+    store.select([10]);
+    expect(all(".pe-i-outcome")).toHaveLength(0);
+    store.select([9]);
+    expect(all(".pe-i-outcome")).toHaveLength(1); // nothing has changed since
+    store.select([2]); // it breaks
+    expect(would()).toContain("It would keep the outputs finite.");
+  });
+
   it("sums up several layers, and edits them together", async () => {
     store.select([2, 5, 9]);
     expect($("h2").textContent).toBe("3 layers");
@@ -300,6 +322,19 @@ describe("the table", () => {
     expect(store.selection.size).toBe(0);
   });
 
+  it("has what switching costs and saves once it is known, to filter and to sort by", async () => {
+    const labels = (): (string | null)[] => all(".pe-i-th").map((one) => one.textContent);
+    expect(labels()).not.toContain("saves");
+    source.findFront();
+    expect(labels()).toEqual(expect.arrayContaining(["sensitivity", "saves", "costs"]));
+    const input = $<HTMLInputElement>(".pe-i-filter");
+    input.value = "saves<0 costs<1";
+    input.dispatchEvent(new Event("input"));
+    await settle();
+    expect(shown()).toEqual([0]);
+    expect(rowOf(0).textContent).toContain("−0.9");
+  });
+
   it("shows the columns that are chosen", () => {
     const boxes = all(".pe-i-menu label");
     expect(boxes.some((label) => label.textContent === "sensitivity")).toBe(false);
@@ -313,43 +348,6 @@ describe("the table", () => {
   });
 });
 
-describe("the trade-off", () => {
-  it("lists every plan, marks the current one, and goes back by button and by point", async () => {
-    await store.edit({ op: "fix", finding: "overflow" });
-    await settle();
-    store.setTab("tradeoff");
-    await settle();
-    expect(all(".pe-i-plans tbody tr").map((row) => row.getAttribute("aria-current"))).toEqual([null, "true"]);
-    press("Go back");
-    expect(asked("edit").at(-1)).toEqual({ edit: { op: "goto", tried: 0 } });
-    await settle();
-    plotly.click(1);
-    expect(asked("edit").at(-1)).toEqual({ edit: { op: "goto", tried: 1 } });
-    const count = asked("edit").length;
-    await settle();
-    plotly.click(1); // already there
-    expect(asked("edit")).toHaveLength(count);
-  });
-
-  it("puts what is not finite on a shelf, and draws shares where no latency is known", async () => {
-    source.state().tried[0] = {
-      ...(source.state().tried[0] as never as object),
-      sqnr_db: "-inf",
-      latency_us: null,
-      metric: null,
-      latency_provenance: "",
-    } as never;
-    store.setTab("tradeoff");
-    await settle();
-    const { layout } = plotly.drawn.at(-1) as {
-      layout: Record<string, { ticktext: string[]; title: { text: string } }>;
-    };
-    expect(layout.yaxis?.ticktext).toContain("not finite");
-    expect(layout.xaxis?.title.text).toBe("share of layers in the low format");
-    expect(all(".pe-i-plans th").map((one) => one.textContent)).not.toContain("latency");
-  });
-});
-
 describe("findings", () => {
   beforeEach(() => store.setTab("findings"));
 
@@ -359,6 +357,60 @@ describe("findings", () => {
     press("Keep these 20 layers in fp32");
     expect(asked("edit")).toEqual([{ edit: { op: "fix", finding: "overflow" } }]);
     expect($(".pe-i-card code").textContent).toBe('x.plan = x.plan.block(layers=["*norm*/Pow"])');
+  });
+
+  it("carry their verdicts; causes that were not found are folded under a line that counts them", () => {
+    expect(all(".pe-i-scroll > .pe-i-card")).toHaveLength(2);
+    expect($(".pe-i-scroll > .pe-i-card .pe-i-verdict").textContent).toBe("confirmed");
+    const folded = $<HTMLDetailsElement>(".pe-i-ruledout");
+    expect(folded.open).toBe(false);
+    expect(folded.querySelector("summary")?.textContent).toBe("3 causes ruled out, 1 not testable here");
+    expect([...folded.querySelectorAll(".pe-i-verdict")].map((one) => one.textContent)).toEqual([
+      "ruled out",
+      "ruled out",
+      "ruled out",
+      "not testable here",
+    ]);
+    expect($('[role="tab"][aria-selected="true"]').textContent).toBe("Findings2"); // only what was found
+    folded.open = true;
+    folded.dispatchEvent(new Event("toggle"));
+    source.state().findings[0] = { ...source.state().findings[0], title: "another" } as never;
+    store.emit("data");
+    expect($<HTMLDetailsElement>(".pe-i-ruledout").open).toBe(true); // it stays as the reader left it
+    source.state().findings.splice(0, 2);
+    store.emit("data");
+    expect($(".pe-i-empty").textContent).toContain("Nothing stands out");
+  });
+
+  it("try a fix without setting it, and show before and after in place until the plan changes", async () => {
+    press("Try");
+    expect(host.textContent).toContain("the plan stays as it is");
+    expect(asked("trial")).toEqual([{ edit: { op: "fix", finding: "overflow" } }]);
+    await settle();
+    const rows = all(".pe-i-outcome tbody tr").map((row) => [...row.children].map((one) => one.textContent));
+    expect(rows[0]?.slice(0, 2)).toEqual(["output error", "not finite"]);
+    expect(rows[0]?.[2]).toMatch(/dB\)$/);
+    expect(rows[0]?.[3]).toBe("better");
+    expect(rows[2]?.[3]).toBe("worse");
+    expect($(".pe-i-trial").textContent).toContain("Errors emulated");
+    store.emit("data"); // what happens elsewhere leaves it there
+    expect(all(".pe-i-outcome")).toHaveLength(1);
+    expect(asked("edit")).toEqual([]);
+    press("Keep these 20 layers");
+    await settle();
+    expect(all(".pe-i-outcome")).toHaveLength(0);
+  });
+
+  it("show in place why a trial was refused", async () => {
+    vi.spyOn(source, "request").mockRejectedValue(new RequestError("It does not run.", "", "Look at the log."));
+    press("Try");
+    await settle();
+    expect($(".pe-i-trial .pe-i-refusal").textContent).toContain("It does not run.");
+    expect(
+      all("button")
+        .find((one) => one.textContent === "Try")
+        ?.hasAttribute("disabled"),
+    ).toBe(false);
   });
 
   it("say that they are on their way while the first run is", () => {
@@ -419,12 +471,15 @@ describe("a report", () => {
   it("offers nothing that needs Python, and says why", async () => {
     inspector.dispose();
     mount(transformer(1), true);
+    source.findFront();
     for (const tab of ["layer", "table", "tradeoff", "findings", "export"] as Tab[]) {
       store.setTab(tab);
       await settle();
       expect(
-        all("button").filter((button) =>
-          /^(Block|Allow|Toggle|Write|Go back|Keep these)/.test(button.textContent ?? ""),
+        all("button:not([hidden])").filter((button) =>
+          /^(Block|Allow|Toggle|Write|Go back|Keep these|Find the|Search|Stop|Take|Try|What if)/.test(
+            button.textContent ?? "",
+          ),
         ),
       ).toEqual([]);
       expect(host.querySelector("button.pe-i-badge")).toBeNull();

@@ -1,7 +1,7 @@
 /** The inspector, right of the graph: tabs Layer, Table, Trade-off, Findings, Export. */
 import type { Store, Tab, Topic } from "../store";
 import { createExportTab } from "./export_tab";
-import { createFindingsTab } from "./findings_tab";
+import { createFindingsTab, isFolded } from "./findings_tab";
 import { createLayerTab } from "./layer_tab";
 import type { Part } from "./part";
 import { createSplitter } from "./splitter";
@@ -17,6 +17,7 @@ const MAKERS: Record<Tab, (store: Store) => Part> = {
   findings: createFindingsTab,
   export: createExportTab,
 };
+const PREVIEWED: ReadonlySet<Tab> = new Set(["layer", "table", "tradeoff"]);
 const NAMES = [
   ["layer", "Layer"],
   ["table", "Table"],
@@ -44,7 +45,9 @@ export function createInspector(host: HTMLElement, store: Store): { dispose(): v
     part.update(topic);
   };
   const count = (): void => {
-    const urgent = store.state.findings.filter(({ tone }) => tone === "stop" || tone === "warn").length;
+    const urgent = store.state.findings.filter(
+      (finding) => (finding.tone === "stop" || finding.tone === "warn") && !isFolded(finding),
+    ).length;
     tabs.mark("findings", urgent > 0 ? String(urgent) : "");
   };
   const stops = [
@@ -53,6 +56,9 @@ export function createInspector(host: HTMLElement, store: Store): { dispose(): v
       show();
     }),
     store.on("selection", () => show("selection")),
+    store.on("preview", () => {
+      if (PREVIEWED.has(store.tab)) show("preview"); // the others tell nothing of formats
+    }),
     store.on("data", () => {
       count();
       show("data");

@@ -1,4 +1,5 @@
 /** All about one layer: what it is, what the plan does to it, its values, and where it comes from. */
+import { consequences } from "../consequences";
 import { h } from "../dom";
 import type { Store } from "../store";
 import { createDetails } from "./layer_details";
@@ -6,19 +7,24 @@ import { errorSection, latencySection, rangeSection } from "./layer_figures";
 import { createValues } from "./layer_values";
 import { visible } from "./names";
 import type { Part } from "./part";
-import { badge, button, copyButton, icon, refill } from "./ui";
+import { createTrials, type Trials } from "./trial";
+import { badge, button, copyButton, icon, provenance, refill, section } from "./ui";
 
 export function createLayerView(store: Store, folded: Map<string, boolean>): Part {
   const head = h("header", { class: "pe-i-header" });
   const figures = h("div");
+  const would = h("div");
+  const trials = createTrials(store);
   const values = createValues(store, folded);
   const details = createDetails(store, folded);
-  const element = h("div", { class: "pe-i-layer" }, head, figures, values.element, details.element);
+  const element = h("div", { class: "pe-i-layer" }, head, would, figures, values.element, details.element);
   return {
     element,
-    update() {
+    update(topic) {
       const layer = store.focus;
       refill(head, headKey(store, layer), () => header(store, layer));
+      if (topic === "preview") return; // of a plan that is not set only the formats are known
+      refill(would, wouldKey(store, layer), () => [wouldSection(store, layer, trials, folded)]);
       refill(figures, figuresKey(store, layer), () => [
         errorSection(store, layer, folded),
         rangeSection(store, layer, folded),
@@ -95,6 +101,35 @@ function header(store: Store, layer: number): (Node | null)[] {
         ? h("p", { class: "pe-i-reason" }, `${got === "none" ? "No format" : got}: ${why}`)
         : null,
   ];
+}
+
+function wouldKey(store: Store, layer: number): unknown {
+  const { revision, search } = store.state;
+  const known = search.points.length > 0;
+  return [layer, revision, consequences(store, layer), store.runsLow(layer), known, store.source.readOnly];
+}
+
+/** Returns what would follow if the layer changed sides, and a button that runs it; null where neither can be. */
+function wouldSection(store: Store, layer: number, trials: Trials, folded: Map<string, boolean>): HTMLElement | null {
+  const would = consequences(store, layer);
+  const can = store.isSwitchable(layer) && !store.source.readOnly && !store.preview;
+  if (!would && !can) return null;
+  const to = store.runsLow(layer) ? "fp32" : store.state.format;
+  const edit = { op: "toggle" as const, layers: [layer] };
+  const trial = can
+    ? trials.of(`${layer}`, "What if", edit, `Runs the plan with this layer in ${to}; the plan stays as it is`)
+    : null;
+  const unknown = "What it would cost and save is predicted once you search for the best plans (tab Trade-off).";
+  return section(
+    `If it ran in ${to}`,
+    folded,
+    would
+      ? h("p", { class: "pe-i-would" }, [would.error, would.time].filter(Boolean).join(" "))
+      : h("p", { class: "pe-i-small" }, unknown),
+    trial ? h("div", { class: "pe-i-row" }, trial.button) : "",
+    trial ? trial.result : "",
+    (would && provenance(would.provenance)) ?? "",
+  );
 }
 
 function blockButton(store: Store, layer: number): HTMLElement | null {

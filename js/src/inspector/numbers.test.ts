@@ -3,8 +3,11 @@ import {
   count,
   deviation,
   duration,
+  errorFigure,
+  errorWithDb,
   fixed,
   float,
+  gain,
   plural,
   powerOfTwo,
   quantity,
@@ -87,5 +90,23 @@ describe("numbers", () => {
       Number.NaN,
       3,
     ]);
+  });
+
+  it("write a relative error as Python reads it, with its dB, and time that is lost with its sign", () => {
+    expect([1e-3, 4.76e-4, 0, 1.3, 130, Number.POSITIVE_INFINITY, Number.NaN].map(errorFigure)).toEqual([
+      "1.0e-3",
+      "4.8e-4",
+      "0",
+      "1.3",
+      "1.3e2",
+      "not finite",
+      "–",
+    ]);
+    expect([1e-3, 0, Number.POSITIVE_INFINITY].map(errorWithDb)).toEqual([
+      "1.0e-3 (60\u202fdB)",
+      "exact",
+      "not finite",
+    ]);
+    expect([-3.2, 0, 4500, Number.NaN].map(gain)).toEqual(["−3.2\u202fµs", "0\u202fµs", "4.5\u202fms", "–"]);
   });
 });

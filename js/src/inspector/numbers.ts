@@ -82,6 +82,26 @@ export function relative(value: number): string {
   return value >= 1e-4 && value < 100 ? `${quantity(value * 100)}${SPACE}%` : quantity(value);
 }
 
+/** Returns a relative error as the search writes it: "1.0e-3", "0", "not finite"; Python reads it back. */
+export function errorFigure(value: number): string {
+  if (Number.isNaN(value)) return ABSENT;
+  if (!Number.isFinite(value)) return "not finite";
+  return value === 0 ? "0" : value.toExponential(1).replace("e+0", "").replace("e+", "e");
+}
+
+/** Returns a relative error in dB of SQNR: 1e-3 is 60. */
+export function decibels(error: number): number {
+  return -20 * Math.log10(error);
+}
+
+/** Returns a relative error with its dB: "1.0e-3 (60 dB)". */
+export function errorWithDb(value: number): string {
+  if (value === 0) return "exact";
+  return value > 0 && Number.isFinite(value)
+    ? `${errorFigure(value)} (${fixed(decibels(value), 0)}${SPACE}dB)`
+    : errorFigure(value);
+}
+
 /** Returns a share in percent; 100 % and 0 % only when they are exact. */
 export function share(ratio: number): string {
   if (Number.isNaN(ratio)) return ABSENT;
@@ -96,6 +116,11 @@ export function duration(us: number): string {
   if (Number.isNaN(us)) return ABSENT;
   const [scale, unit] = us < 1e3 ? [1, "µs"] : us < 1e6 ? [1e-3, "ms"] : [1e-6, "s"];
   return `${quantity(us * scale)}${SPACE}${unit}`;
+}
+
+/** Returns a time that may be lost instead of gained: "−3.2 µs". */
+export function gain(us: number): string {
+  return us < 0 ? `${MINUS}${duration(-us)}` : duration(us);
 }
 
 /** Returns a size in decimal units. */

@@ -9,6 +9,8 @@ const NAMES: Record<string, string> = {
   acc: "acc_sqnr_db",
   accumulated: "acc_sqnr_db",
   sensitivity: "sensitivity_db",
+  saves: "saves_us",
+  cost: "costs",
   max: "max_abs",
   latency: "latency_us",
   share: "latency_share",

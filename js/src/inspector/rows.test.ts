@@ -73,6 +73,17 @@ describe("CSV", () => {
     expect([numberField(-3.5), numberField(-1 / 0), numberField(Number.NaN)]).toEqual(["-3.5", "-inf", ""]);
   });
 
+  it("has what the search found, with where it comes from, once there is a front", () => {
+    source.findFront();
+    const lines = toCsv(store, [0]).split("\r\n");
+    const head = lines[0]?.split(",") ?? [];
+    const figure = (name: string): number => Number(lines[1]?.split(",")[head.indexOf(name)]);
+    expect(figure("saves_us")).toBeCloseTo(-0.9);
+    expect(figure("costs")).toBeGreaterThan(0);
+    expect(head.slice(-3)).toEqual(["sensitivity_provenance", "costs_provenance", "saves_provenance"]);
+    expect(lines[1]).toMatch(/noise model of 212 measured tensors,predicted: roofline of H100$/);
+  });
+
   it("has every column that holds something, every layer that is listed, and where figures come from", () => {
     const lines = toCsv(store, [2, 0]).trimEnd().split("\r\n");
     const head = lines[0]?.split(",") ?? [];

@@ -6,7 +6,7 @@ import { readTheme, watchTheme } from "../theme";
 import { createColumnMenu } from "./column_menu";
 import { COLUMNS, type Column } from "./columns";
 import { download, toCsv } from "./csv";
-import { createGrid } from "./grid";
+import { createGrid, type Tint } from "./grid";
 import { stem } from "./names";
 import { count, plural } from "./numbers";
 import type { Part } from "./part";
@@ -24,7 +24,7 @@ export function createTableTab(store: Store): Part {
   const chips = new Set<Chip>();
   const chosen = new Map(COLUMNS.map((column) => [column.key, column.shown]));
   let rows: readonly number[] = [];
-  let colour: (db: number) => string = () => "";
+  let tint: Tint = () => "";
   let timer: ReturnType<typeof setTimeout> | undefined;
 
   const filter = h("input", {
@@ -47,7 +47,7 @@ export function createTableTab(store: Store): Part {
   const chipRow = h("div", { class: "pe-i-chips", role: "group", "aria-label": "Quick filters" });
   const words = h("span", { role: "status" });
   const tools = h("span", { class: "pe-i-row" });
-  const grid = createGrid(store, `pe-i-row-${tables++}`, sortBy, (db) => colour(db));
+  const grid = createGrid(store, `pe-i-row-${tables++}`, sortBy, (value, column) => tint(value, column));
   const picking = createPicking(store, grid, () => rows, drawStatus);
   const element = h(
     "div",
@@ -63,7 +63,9 @@ export function createTableTab(store: Store): Part {
   function list(): void {
     const found = filtered(store, filter.value, chips);
     rows = sorting.key === "index" && !sorting.down ? found : sorted(store, found, sorting);
-    colour = scaleFor(store, "local", readTheme(element).dark).colour; // every error has the same scale
+    const { dark } = readTheme(element);
+    const [any, alone] = [scaleFor(store, "local", dark), scaleFor(store, "sensitivity", dark)];
+    tint = (value, column) => (column.key === "sensitivity_db" ? alone : any).colour(value);
     const columns = COLUMNS.filter((column) => chosen.get(column.key) && column.there(store));
     grid.show(columns, rows, sorting);
     grid.element.classList.toggle("pe-i-stale", store.stale);
@@ -127,6 +129,10 @@ export function createTableTab(store: Store): Part {
   return {
     element,
     update(topic) {
+      if (topic === "preview") {
+        grid.refresh(); // formats in sight; order and chips follow when a plan is set
+        return;
+      }
       if (topic === "selection") {
         if (picking.own) return;
         picking.moved();

@@ -1,63 +1,121 @@
-/** The tab Trade-off: every plan that was tried, as a point and in a list; each can be gone back to. */
+/** The tab Trade-off: the front that the search found and every plan that was tried, each to be set with a click. */
 import { type Chart, createChart } from "../charts/chart";
-import { type Axes, type Point, tradeoffSpec } from "../charts/tradeoff";
+import { type Axes, type Clicked, type Front, type FrontMark, type Point, tradeoffSpec } from "../charts/tradeoff";
 import { h } from "../dom";
-import type { Tried } from "../protocol";
+import type { FrontPoint, SearchState, Tried } from "../protocol";
 import type { Store } from "../store";
-import { shorten, tip, visible } from "./names";
-import { count, duration, float, share, sqnr } from "./numbers";
+import { shorten, visible } from "./names";
+import { count, duration, errorWithDb, float, share } from "./numbers";
 import type { Part } from "./part";
-import { button, refill } from "./ui";
+import { errorOf, frontTable, triedTable } from "./plan_tables";
+import { createSearchPanel } from "./search_panel";
+import { refill, section } from "./ui";
 
 const HEIGHT_PX = 280;
+const PREVIEW_MS = 80; // the chart follows a drag this often: the graph needs the frames more
 
 export function createTradeoffTab(store: Store): Part {
-  const choice: Pick<Axes, "x" | "y"> = { x: "latency", y: "sqnr" };
+  const choice: Pick<Axes, "x" | "y"> = { x: "latency", y: "error" };
+  const folded = new Map<string, boolean>();
+  const searching = createSearchPanel(store);
   const controls = h("div", { class: "pe-i-row pe-i-axes" });
   const place = h("div");
+  const keys = h("div");
   const note = h("p", { class: "pe-i-small" });
-  const list = h("div");
-  const element = h("div", { class: "pe-i-scroll" }, controls, place, note, list);
+  const best = h("div");
+  const tried = h("div");
+  const element = h("div", { class: "pe-i-scroll" }, searching.element, controls, place, keys, note, best, tried);
   let chart: Chart | null = null;
+  let timer: ReturnType<typeof setTimeout> | undefined;
 
-  /** Draws the plans that have both figures; returns what is to be said of the others. */
-  const draw = (tried: Tried[]): string => {
-    const axes = axesOf(tried, choice);
-    const points = tried
-      .map((plan) => pointOf(plan, axes))
-      .filter((point) => !Number.isNaN(point.x) && !Number.isNaN(point.y));
-    if (points.length === 0) {
+  /** Draws the plans that have both figures; returns how many have not. */
+  const draw = (): number => {
+    const { state, preview } = store;
+    const axes = axesOf(state.tried, state.search, choice);
+    const all = state.tried.map((plan) => pointOf(plan, axes));
+    const points = all.filter(({ x, y }) => !Number.isNaN(x) && !Number.isNaN(y));
+    const marks = state.search.points
+      .map((point) => markOf(point, axes, state.search))
+      .filter(({ x, predicted, measured }) => !Number.isNaN(x) && !(Number.isNaN(predicted) && Number.isNaN(measured)));
+    if (points.length + marks.length === 0) {
       chart?.dispose();
       chart = null;
-      return "";
+      return 0;
     }
     if (!chart) {
       chart = createChart(
         store.source,
-        "Plans tried so far: cost against quality; the list beneath has the same figures",
+        "Plans: cost against error; the lists beneath have the same figures",
         HEIGHT_PX,
-        (index) => goto(store, Number(index)),
+        clicked,
       );
       place.replaceChildren(chart.element);
     }
-    chart.draw((theme) => tradeoffSpec(points, axes, theme));
-    return missing(tried.length - points.length, axes);
+    const look = preview && {
+      x: axes.x === "share" ? preview.low_share : float(preview.latency_us),
+      y: axes.y === "error" ? float(preview.predicted_error) : Number.NaN,
+      budget: axes.y === "error" ? preview.budget : Number.NaN,
+    };
+    const front: Front = { marks, stale: state.search.stale !== "", preview: look };
+    chart.draw((theme) => tradeoffSpec(points, front, axes, theme));
+    return all.length - points.length;
+  };
+  const goto = (index: number): void => {
+    if (!store.state.tried.some((plan) => plan.index === index && plan.current))
+      void store.edit({ op: "goto", tried: index });
+  };
+  const take = (index: number): void => {
+    const { search } = store.state;
+    if (search.stale) store.say(`The front does not fit any more: ${search.stale}. Search again.`);
+    else if (!search.points.some((point) => point.index === index && point.current)) void store.take({ point: index });
+  };
+  const clicked = (customdata: unknown): void => {
+    const [kind, index] = String(customdata as Clicked).split(" ");
+    if (kind === "front") take(Number(index));
+    else goto(Number(index));
   };
   const part: Part = {
     element,
-    update() {
-      const { tried, revision } = store.state;
-      refill(controls, [tried.map((plan) => [plan.latency_us, plan.metric]), choice], () => [
-        axisSelect("across", choices(tried).x, choice, "x"),
-        axisSelect("up", choices(tried).y, choice, "y"),
+    update(topic) {
+      if (topic === "preview") {
+        timer ??= setTimeout(() => {
+          timer = undefined;
+          draw();
+        }, PREVIEW_MS);
+      }
+      const { state } = store;
+      const { search, revision } = state;
+      const { points } = search;
+      const able = [store.source.readOnly, search.stale, store.taking !== null];
+      searching.update();
+      refill(controls, [choices(state.tried, search), choice], () => [
+        axisSelect("across", choices(state.tried, search).x, choice, "x"),
+        axisSelect("up", choices(state.tried, search).y, choice, "y"),
       ]);
-      refill(list, [tried, revision, store.source.readOnly], () => [
-        tried.length > 0 ? planList(store, tried) : empty(store),
+      refill(note, [state.tried, points, search.stale, choice], () => [missing(draw(), choice)]);
+      refill(keys, [points.length > 0, state.tried.length > 0], () => [
+        legend(points.length > 0, state.tried.length > 0),
       ]);
-      refill(note, [tried, choice], () => [draw(tried)]);
+      refill(best, [points, able], () =>
+        points.length === 0
+          ? []
+          : [section(`Best plans (${count(points.length)})`, folded, frontTable(store, points, take), sources(search))],
+      );
+      refill(tried, [state.tried, revision, store.source.readOnly, state.run.state], () => [
+        state.tried.length > 0
+          ? section(
+              "Plans tried",
+              folded,
+              triedTable(store, state.tried, goto),
+              sourcesOf(state.tried.flatMap((plan) => [plan.error_provenance, plan.latency_provenance])),
+            )
+          : empty(store),
+      ]);
     },
     dispose() {
+      clearTimeout(timer);
       chart?.dispose();
+      searching.dispose();
       element.remove();
     },
   };
@@ -85,60 +143,126 @@ export function createTradeoffTab(store: Store): Part {
   }
 }
 
-function goto(store: Store, index: number): void {
-  if (!store.state.tried.some((plan) => plan.index === index && plan.current))
-    void store.edit({ op: "goto", tried: index });
-}
+const known = (value: number): boolean => !Number.isNaN(value);
 
 /** Returns what can be drawn along each axis: latency and accuracy only where some plan has them. */
-function choices(tried: Tried[]): { x: [Axes["x"], string][]; y: [Axes["y"], string][] } {
-  const latency = tried.some((plan) => !Number.isNaN(float(plan.latency_us)));
-  const metric = tried.some((plan) => !Number.isNaN(float(plan.metric)));
+function choices(tried: Tried[], { points }: SearchState): { x: [Axes["x"], string][]; y: [Axes["y"], string][] } {
+  const plans = [...tried, ...points];
+  const latency = plans.some((plan) => known(float(plan.latency_us)));
+  const metric = plans.some((plan) => known(float(plan.metric)));
   return {
     x: [...(latency ? ([["latency", "latency"]] as [Axes["x"], string][]) : []), ["share", "share run low"]],
-    y: [["sqnr", "output SQNR"], ...(metric ? ([["metric", "accuracy"]] as [Axes["y"], string][]) : [])],
+    y: [["error", "output error"], ...(metric ? ([["metric", "accuracy"]] as [Axes["y"], string][]) : [])],
   };
 }
 
 /** Returns the axes to draw: what was chosen, or what there is. */
-export function axesOf(tried: Tried[], choice: Pick<Axes, "x" | "y">): Axes {
-  const can = choices(tried);
+export function axesOf(tried: Tried[], search: SearchState, choice: Pick<Axes, "x" | "y">): Axes {
+  const can = choices(tried, search);
   const x = can.x.some(([value]) => value === choice.x) ? choice.x : "share";
-  const y = can.y.some(([value]) => value === choice.y) ? choice.y : "sqnr";
-  const sources = [...new Set(tried.map((plan) => plan.latency_provenance).filter(Boolean))];
-  const short = sources.length === 1 ? (sources[0] as string) : sources.length > 1 ? "of several origins" : "";
+  const y = can.y.some(([value]) => value === choice.y) ? choice.y : "error";
+  const latency = short([...tried.map((plan) => plan.latency_provenance), search.latency_provenance]);
+  const errors = short(tried.map((plan) => plan.error_provenance));
   return {
     x,
     y,
-    xTitle:
-      x === "share" ? "share of layers in the low format" : `latency${short ? `, ${shorten(visible(short), 44)}` : ""}`,
-    yTitle: y === "metric" ? "accuracy" : "output SQNR, dB",
+    xTitle: x === "share" ? "share of layers in the low format" : `latency${latency}`,
+    yTitle: y === "metric" ? "accuracy" : `output error, relative L2${errors}`,
   };
 }
 
+/** Returns how figures came to be, short enough for an axis; "" where nothing is known. */
+function short(provenances: string[]): string {
+  const different = [...new Set(provenances.filter(Boolean))];
+  if (different.length === 0) return "";
+  return `, ${different.length === 1 ? shorten(visible(different[0] as string), 44) : "of several origins"}`;
+}
+
 export function pointOf(plan: Tried, axes: Axes): Point {
+  const [error, metric, us] = [errorOf(plan.sqnr_db), float(plan.metric), float(plan.latency_us)];
   const hover = [
     visible(shorten(plan.label, 60)),
-    `output SQNR ${sqnr(float(plan.sqnr_db))} (${plan.error_provenance})`,
+    known(error)
+      ? `error ${errorWithDb(error)}${plan.error_provenance && `, ${plan.error_provenance}`}`
+      : "error not measured",
+    ...costLines(plan, metric, us, plan.latency_provenance),
   ];
-  const metric = float(plan.metric);
-  const us = float(plan.latency_us);
-  if (!Number.isNaN(metric)) hover.push(`accuracy ${share(metric)}`);
-  if (!Number.isNaN(us)) hover.push(`latency ${duration(us)} (${plan.latency_provenance})`);
-  hover.push(`${share(plan.low_share)} in the low format${plan.casts === null ? "" : `, ${count(plan.casts)} casts`}`);
   return {
     index: plan.index,
     x: axes.x === "share" ? plan.low_share : us,
-    y: axes.y === "metric" ? metric : float(plan.sqnr_db),
+    y: axes.y === "metric" ? metric : error,
     current: plan.current,
     hover,
   };
 }
 
-function missing(left: number, axes: Axes): string {
+export function markOf(point: FrontPoint, axes: Axes, search: SearchState): FrontMark {
+  const [predicted, measured] = [float(point.predicted_error), float(point.error)];
+  const [metric, us] = [float(point.metric), float(point.latency_us)];
+  const hover = [
+    visible(shorten(point.label, 60)),
+    known(measured) ? `error ${errorWithDb(measured)}, as its run gave it` : "not run yet",
+    known(predicted) && `error ${errorWithDb(predicted)}, predicted`,
+    ...costLines(point, metric, us, search.latency_provenance),
+    point.current ? "this plan is set" : "click to take it",
+  ].filter((line) => line !== false);
+  return {
+    index: point.index,
+    x: axes.x === "share" ? point.low_share : us,
+    predicted: axes.y === "error" ? predicted : Number.NaN,
+    measured: axes.y === "error" ? measured : metric,
+    hover,
+  };
+}
+
+function costLines(plan: Tried | FrontPoint, metric: number, us: number, provenance: string): string[] {
+  return [
+    known(metric) && `accuracy ${share(metric)}`,
+    known(us) && `latency ${duration(us)}${provenance && ` (${provenance})`}`,
+    `${share(plan.low_share)} in the low format${plan.casts === null ? "" : `, ${count(plan.casts)} casts`}`,
+  ].filter((line) => line !== false);
+}
+
+function missing(left: number, choice: Pick<Axes, "x">): string {
   if (left <= 0) return "";
-  const what = axes.x === "latency" ? "no latency or error yet" : "no error yet";
+  const what = choice.x === "latency" ? "no latency or error yet" : "no error yet";
   return `${left === 1 ? "One plan has" : `${count(left)} plans have`} ${what}, and ${left === 1 ? "is" : "are"} in the list only.`;
+}
+
+/** Returns what the signs on the chart mean. */
+function legend(front: boolean, tried: boolean): HTMLElement | null {
+  const signs: [string, string][] = [
+    ...(front
+      ? ([
+          ["measured", "best, run"],
+          ["predicted", "best, predicted"],
+        ] as [string, string][])
+      : []),
+    ...(tried
+      ? ([
+          ["tried", "tried"],
+          ["current", "current"],
+        ] as [string, string][])
+      : []),
+  ];
+  if (!front) return null; // of one kind of point the list beneath says enough
+  return h(
+    "div",
+    { class: "pe-i-signs" },
+    ...signs.map(([name, words]) =>
+      h("span", {}, h("i", { class: `pe-i-sign pe-i-sign-${name}`, "aria-hidden": "true" }), words),
+    ),
+  );
+}
+
+function sources(search: SearchState): HTMLElement {
+  const predicted = search.points.some((point) => point.error === null) ? "≈ predicted, not run" : "";
+  return sourcesOf([predicted, search.error_provenance, search.latency_provenance]);
+}
+
+function sourcesOf(provenances: string[]): HTMLElement {
+  const different = [...new Set(provenances.filter(Boolean))];
+  return h("p", { class: "pe-i-provenance" }, different.map(visible).join("; "));
 }
 
 function empty(store: Store): HTMLElement {
@@ -146,60 +270,5 @@ function empty(store: Store): HTMLElement {
     "p",
     { class: "pe-i-empty" },
     store.state.run.state === "running" ? "The first plan is being measured." : "No plan has been measured yet.",
-  );
-}
-
-/** Returns the plans as a table: what the chart shows, for the keyboard and for screen readers. */
-function planList(store: Store, tried: Tried[]): HTMLElement {
-  const metric = tried.some((plan) => !Number.isNaN(float(plan.metric)));
-  const latency = tried.some((plan) => !Number.isNaN(float(plan.latency_us)));
-  const head = ["plan", "SQNR", metric && "accuracy", latency && "latency", "low", "casts"].filter(
-    (label) => label !== false,
-  );
-  const sources = [
-    ...new Set(tried.flatMap((plan) => [plan.error_provenance, plan.latency_provenance]).filter(Boolean)),
-  ];
-  const rows = tried.map((plan) => {
-    const db = sqnr(float(plan.sqnr_db));
-    const name = shorten(plan.label, 60);
-    const go = plan.current
-      ? h("span", { class: "pe-i-current" }, "current")
-      : store.source.readOnly
-        ? null
-        : button("Go back", () => goto(store, plan.index), {
-            class: "pe-i-quiet",
-            label: `Go back to this plan: ${name}`,
-            key: `plan ${plan.index}`,
-          });
-    const cells = [
-      db,
-      metric && share(float(plan.metric)),
-      latency && duration(float(plan.latency_us)),
-      share(plan.low_share),
-      plan.casts === null ? "–" : count(plan.casts),
-    ];
-    return h(
-      "tr",
-      { "aria-current": plan.current ? "true" : null },
-      h("th", { scope: "row", title: tip(plan.label) }, h("div", { class: "pe-i-planname" }, name), go),
-      ...cells
-        .filter((text) => text !== false)
-        .map((text) => h("td", { class: text === "not finite" ? "pe-i-stop" : "" }, text)),
-    );
-  });
-  return h(
-    "div",
-    {},
-    h(
-      "div",
-      { class: "pe-i-wide" },
-      h(
-        "table",
-        { class: "pe-i-plans" },
-        h("thead", {}, h("tr", {}, ...head.map((label) => h("th", { scope: "col" }, label)))),
-        h("tbody", {}, ...rows),
-      ),
-    ),
-    sources.length > 0 ? h("p", { class: "pe-i-provenance" }, sources.map(visible).join("; ")) : null,
   );
 }

@@ -1,7 +1,9 @@
 /** A transformer in miniature for tests and the development page: residual edges, overflow in its norms, any depth. */
-import type { Edit, Figures, PanelState, Requests, Structure } from "../protocol";
+import type { Edit, Figures, PanelState, Requests, SearchState, Structure } from "../protocol";
 import { type Plotly, RequestError, type Source } from "../source";
+import { CAUSES } from "./causes";
 import { layerDetails, layerValues, reply } from "./replies";
+import { EMPTY, FakeSearch } from "./search";
 
 const NORM = ["ReduceMean", "Sub", "Pow", "ReduceMean", "Add", "Sqrt", "Div", "Mul"];
 const BREAKS = new Set(["Pow", "Sqrt"]);
@@ -91,6 +93,9 @@ export class FakeSource implements Source {
   private low: Uint8Array;
   private readonly tried: Uint8Array[];
   private current = 0;
+  private readonly front: FakeSearch;
+  private found: SearchState = EMPTY;
+  private searching: ReturnType<typeof setTimeout> | undefined;
   private now: PanelState;
   private shown: Figures;
 
@@ -101,6 +106,7 @@ export class FakeSource implements Source {
   ) {
     this.low = new Uint8Array(made.layers.id.length).fill(1);
     this.tried = [this.low.slice()];
+    this.front = new FakeSearch(made.layers.id.length, (layer) => this.breaks(layer));
     this.now = this.makeState(0);
     this.shown = this.makeFigures(0, 0);
   }
@@ -117,6 +123,11 @@ export class FakeSource implements Source {
   async request<K extends keyof Requests>(kind: K, ask: Requests[K][0]): Promise<Requests[K][1]> {
     this.asked.push({ kind, ask });
     if (kind === "edit") return { call: this.edit((ask as { edit: Edit }).edit) } as Requests[K][1];
+    if (kind === "search") return this.search() as Requests[K][1];
+    if (kind === "stop_search") return this.stopSearch() as Requests[K][1];
+    if (kind === "budget") return this.front.preview((ask as Requests["budget"][0]).error) as Requests[K][1];
+    if (kind === "take") return (await this.take(ask as Requests["take"][0])) as Requests[K][1];
+    if (kind === "trial") return (await this.trial((ask as Requests["trial"][0]).edit)) as Requests[K][1];
     const { layer } = ask as { layer: number };
     if (kind === "layer") return layerDetails(this.made, layer) as Requests[K][1];
     if (kind === "values") {
@@ -135,20 +146,85 @@ export class FakeSource implements Source {
   }
 
   dispose(): void {
+    clearTimeout(this.searching);
     this.watchers.clear();
   }
 
-  private edit(edit: Edit): string {
+  /** Puts the front there at once, as after a search. */
+  findFront(change: Partial<SearchState> = {}): void {
+    this.become({ ...this.front.done(this.low), ...change });
+  }
+
+  private become(found: SearchState): void {
+    this.found = found;
+    const { revision } = this.now;
+    this.now = this.makeState(revision);
+    this.shown = this.makeFigures(revision, this.shown.errorsRevision);
+    this.tell();
+  }
+
+  private search(): Requests["search"][1] {
+    const steps = 10;
+    const step = (done: number): void => {
+      const state = { stage: "measuring what rounding costs", done, total: steps, seconds_left: (steps - done) / 2 };
+      const before = done > 3 ? this.front.done(this.low) : this.found;
+      this.become({ ...before, ...state, state: "running" });
+      this.searching = setTimeout(() => (done < steps ? step(done + 1) : this.findFront()), this.delay);
+    };
+    step(0);
+    return { call: "x.search()" };
+  }
+
+  private stopSearch(): Requests["stop_search"][1] {
+    clearTimeout(this.searching);
+    this.become({ ...this.found, state: "cancelled" });
+    return {};
+  }
+
+  private async take(ask: Requests["take"][0]): Promise<Requests["take"][1]> {
+    await this.pause();
+    const plan = "error" in ask ? this.front.within(ask.error) : this.front.plans()[ask.point];
+    this.low = (plan ?? this.low).slice();
+    const chosen = "error" in ask ? ask.error : this.front.figures(this.low).error;
+    if (this.found.budget) this.found = { ...this.front.done(this.low), chosen };
+    this.changed();
+    return { call: `x.plan = x.front.best(max_error=${chosen.toExponential(1)})` };
+  }
+
+  private async trial(edit: Edit): Promise<Requests["trial"][1]> {
+    await this.pause();
+    return this.front.trial(this.low, this.after(edit));
+  }
+
+  private pause(): Promise<void> {
+    return new Promise((resolve) => setTimeout(resolve, this.delay));
+  }
+
+  /** Returns the plan after an edit, by layer 1 where it runs low. */
+  private after(edit: Edit): Uint8Array {
+    const low = this.low.slice();
     if (edit.op === "toggle") {
-      const to = edit.layers.some((layer) => this.low[layer]) ? 0 : 1;
-      for (const layer of edit.layers) this.low[layer] = to;
+      const to = edit.layers.some((layer) => low[layer]) ? 0 : 1;
+      for (const layer of edit.layers) low[layer] = to;
     } else if (edit.op === "block" || edit.op === "allow") {
-      for (const layer of edit.layers) this.low[layer] = edit.op === "allow" ? 1 : 0;
+      for (const layer of edit.layers) low[layer] = edit.op === "allow" ? 1 : 0;
     } else if (edit.op === "fix") {
-      this.low = this.low.map((low, layer) => (this.breaks(layer) ? 0 : low));
+      return low.map((one, layer) => (this.breaks(layer) ? 0 : one));
     } else if (edit.op === "goto") {
-      this.low = (this.tried[edit.tried] ?? this.low).slice();
+      return (this.tried[edit.tried] ?? low).slice();
     }
+    return low;
+  }
+
+  private edit(edit: Edit): string {
+    this.low = this.after(edit);
+    if (this.found.budget) this.found = { ...this.front.done(this.low), state: this.found.state };
+    this.changed();
+    return `x.plan = x.plan.set({...})  # ${edit.op}`;
+  }
+
+  /** Tells of another plan: at once what it is, and after a while its errors. */
+  private changed(): void {
     const known = this.tried.findIndex((plan) => plan.every((low, layer) => low === this.low[layer]));
     this.current = known >= 0 ? known : this.tried.push(this.low.slice()) - 1;
     const revision = this.now.revision + 1;
@@ -159,7 +235,6 @@ export class FakeSource implements Source {
       this.shown = this.makeFigures(revision, revision);
       this.tell();
     }, this.delay);
-    return `x.plan = x.plan.set({...})  # ${edit.op}`;
   }
 
   private breaks(layer: number): boolean {
@@ -222,9 +297,12 @@ export class FakeSource implements Source {
           evidence: "largest |value| 4.2e6, fp16 ends at 65,504",
           layers: [2, 5],
           fix: "Keep these 20 layers in fp32",
+          verdict: "",
           code: 'x.plan = x.plan.block(layers=["*norm*/Pow"])',
         },
+        ...CAUSES,
       ],
+      search: this.found,
       warnings: [],
       samples: "360 samples from digits.npz, in batches of 32",
       random: false,
@@ -240,9 +318,9 @@ export class FakeSource implements Source {
     return {
       index,
       label: index === 0 ? "full fp16" : `${plan.filter((one) => one === 0).length} layers in fp32`,
-      sqnr_db: broken ? -3.2 : 62 - 20 * low,
+      sqnr_db: broken ? -3.2 : -20 * Math.log10(this.front.figures(plan).error),
       metric: broken ? 0.097 : 0.989,
-      latency_us: 42 + 28 * (1 - low),
+      latency_us: this.front.figures(plan).us,
       low_share: low,
       casts: index === 0 ? 2 : 12,
       error_provenance: "emulated",
@@ -256,6 +334,8 @@ export class FakeSource implements Source {
     const count = layers.id.length;
     const column = (value: (layer: number) => number): Float32Array =>
       Float32Array.from({ length: count }, (_, i) => value(i));
+    const searched = (value: (layer: number) => number): Float32Array =>
+      this.found.points.length > 0 ? column(value) : new Float32Array(0);
     const counts = (value: (layer: number) => number): Float64Array =>
       Float64Array.from({ length: count }, (_, i) => value(i));
     const breaks = (layer: number): boolean => BREAKS.has(ops[layers.op[layer] as number] as string);
@@ -285,7 +365,9 @@ export class FakeSource implements Source {
       acc_sqnr_db: accumulated,
       acc_rel_l2: column((layer) => 10 ** (-(accumulated[layer] as number) / 20)),
       acc_max_abs: column(() => 1e-2),
-      sensitivity_db: new Float32Array(0),
+      sensitivity_db: searched((layer) => -10 * Math.log10(this.front.parts[layer]?.noise ?? 0)),
+      saves_us: searched((layer) => this.front.parts[layer]?.saves ?? Number.NaN),
+      costs: searched((layer) => this.front.cost(this.low, layer)),
       max_abs: column((layer) => (breaks(layer) ? 4.2e6 : 812)),
       rms: column(() => 20),
       overflow: counts((layer) => (breaks(layer) ? 2048 : 0)),
