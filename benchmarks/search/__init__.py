@@ -1,0 +1,1 @@
+"""Our search beside others, judged alike; `benchmarks/search_against_peers.py` is the entry."""
