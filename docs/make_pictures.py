@@ -37,7 +37,7 @@ FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-ne
 
 
 def main() -> None:
-    """Writes terminal.png, report.png, report_layers.png and the pictures of the panel."""
+    """Writes terminal.png, report.png, report_layers.png, and the pictures of the panel and its search."""
     browser_path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser_path is None:
         sys.exit("There is no Chromium here; on Debian: apt-get install chromium")
@@ -90,12 +90,36 @@ def photograph_panel(browser: Browser, folder: Path) -> None:
         page.get_by_role("tab", name="Findings").click()
         page.wait_for_timeout(500)
         photograph(page, "panel_findings.png", ".pe-inspector")
+        photograph_search(page, panel)
+        page.get_by_role("tab", name="Findings").click()
         page.get_by_role("button", name="Keep 20 layers in fp32").click()
         panel.current()
         page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
         page.get_by_role("tab", name="Trade-off").click()
         page.wait_for_timeout(2500)
         photograph(page, "panel_dark.png", ".pe-panel")
+
+
+def photograph_search(page: Page, panel: PanelPage) -> None:
+    """Writes panel_search.png: the front, and the graph while the budget is dragged; nothing is set."""
+    gpu = panel.state["gpu"]
+    panel.choose("Latency on", value="")
+    page.get_by_role("tab", name="Trade-off").click()
+    page.get_by_role("button", name="Find the best plans").click()
+    panel.until("return store.state.search.state === 'done' && store.state.search.points.length > 4;", timeout=120_000)
+    box = page.get_by_role("slider", name=re.compile("Error budget")).bounding_box()
+    assert box is not None
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + 0.2 * box["width"], middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.72 * box["width"], middle, steps=5)
+    panel.until("return store.preview !== null && store.preview.budget > 0;")
+    page.wait_for_timeout(1500)
+    photograph(page, "panel_search.png", ".pe-panel")
+    page.keyboard.press("Escape")
+    page.mouse.up()
+    panel.choose("Latency on", value=gpu)
+    panel.current()
 
 
 def explore(folder: Path) -> Path:
@@ -108,9 +132,12 @@ def explore(folder: Path) -> Path:
         cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
     printed = done.stdout.replace(f"{folder}/", "")
+    start, _, _ = printed.partition("What was found")  # the findings would make a long picture
+    printed = start[: start.rindex("Try")]
     console = Console(record=True, width=COLUMNS, file=(folder / "ignored").open("w"), force_terminal=True)
     console.print(Text(f"$ {' '.join(command).replace(' --inputs', f' {CONTINUED}      --inputs')}", style="bold"))
     console.print(Text.from_ansi(printed))
+    console.print(Text("  ... what to try, what was found, why fp16 is not faster, and what was written", style="dim"))
     page = folder / "terminal.html"
     svg = console.export_svg(title="precision-explorer")
     svg = re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)  # the fonts of this machine; nothing is loaded

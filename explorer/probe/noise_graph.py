@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import onnx
@@ -61,13 +62,17 @@ class NoiseGraph:
         self.outputs = tuple(dict.fromkeys(spec.name for spec in typing.model.outputs if spec.dtype == HIGH))
         self._graph = EmulationGraph(typing.model)
         self._nodes = list(self._graph.originals.values())
-        self._number = {name: index for index, name in enumerate(sources.names)}
+        self._number = {name: index for index, name in enumerate(sources.names) if index not in sources.single}
         self._made = {value: place for place, node in enumerate(self._nodes) for value in node.output if value}
         first: dict[str, int] = {}
         for place, node in enumerate(self._nodes):
             for name in captures(node):
                 first.setdefault(name, place)
-        self.place = tuple(self._made.get(name, first.get(name, 0)) for name in sources.names)
+        where = {str(node.name): place for place, node in enumerate(self._nodes)}
+        self.place = tuple(
+            where[sources.single[index][1]] if index in sources.single else self._made.get(name, first.get(name, 0))
+            for index, name in enumerate(sources.names)
+        )
 
     def starts(self, parts: int) -> list[int]:
         """Return positions at which the graph can be cut into about so many parts of as many nodes; 0 is the first."""
@@ -96,17 +101,20 @@ class NoiseGraph:
             graph.inputs.append(self._info(value))
         switches = tuple(index for index, place in enumerate(self.place) if place >= start)
         switch = {index: f"{SWITCHES}::{number}" for number, index in enumerate(switches)}
-        rounded = {self.sources.names[index]: f"{self.sources.names[index]}::rounded" for index in switches}
+        named = {index: f"{self.sources.names[index]}::rounded" for index in switches}
+        rounded = {
+            self.sources.tensor(index): name for index, name in named.items() if index not in self.sources.single
+        }
+        alone = {self.sources.single[index]: name for index, name in named.items() if index in self.sources.single}
 
-        def read(name: str) -> str:
-            return rounded.get(name, name)
+        def read(name: str, layer_id: str = "") -> str:
+            return alone.get((name, layer_id)) or rounded.get(name, name)
 
-        for index in switches:
-            name = self.sources.names[index]
-            if name not in self._made:
-                graph.nodes += self._switched(name, rounded[name], switch[index])
+        for index, name in named.items():
+            if self.sources.tensor(index) not in self._made:
+                graph.nodes += self._switched(self.sources.tensor(index), name, switch[index])
         for node in self._nodes[start:]:
-            graph.nodes.append(renamed(node, node.name, read, str))
+            graph.nodes.append(renamed(node, node.name, partial(read, layer_id=str(node.name)), str))
             for value in node.output:
                 if value in rounded:
                     graph.nodes += self._switched(value, rounded[value], switch[self._number[value]])

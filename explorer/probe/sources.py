@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -29,6 +31,7 @@ _FIRST: Final = frozenset({  # results are elements of the first input, perhaps 
 })  # fmt: skip
 _ALL: Final = frozenset({"Concat", "Max", "Min", "Pad", "Where"})  # results are elements of the float inputs
 _CLIP_TAKES_BOUNDS: Final = 11  # Clip: bounds are inputs from this opset on, attributes before
+_SMALL: Final = 16  # elements up to which a weight that several layers read is a source for each of them
 _FIRST_LOOK: Final = 4096  # elements of a weight, among which one nearly always changes
 
 
@@ -37,16 +40,23 @@ class Sources:
     """The sources of noise of a model.
 
     Attributes:
-        names: the tensors.
+        names: what stands for each: the tensor, and where one layer alone reads it rounded, that layer too.
         kinds: of each, ``activation``, ``weight`` or ``input``.
         touched: by layer id, the sources that are rounded when the layer runs low; only layers that may.
         outputs: sources that are rounded when the model's inputs and outputs take the low format.
+        single: by source that one layer alone sees rounded, the tensor and the id of the layer. Such are small weights
+            that several layers read: an epsilon that one of them bears may break another.
     """
 
     names: tuple[str, ...]
     kinds: tuple[str, ...]
     touched: Mapping[str, npt.NDArray[np.intp]]
     outputs: npt.NDArray[np.intp]
+    single: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+
+    def tensor(self, source: int) -> str:
+        """Return the tensor that a source rounds."""
+        return self.single[source][0] if source in self.single else self.names[source]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -60,10 +70,13 @@ def rounding_sources(typing: Typing) -> Sources:
         if layer.container is None:
             reader.note_copies(layer)
             if typing.layers[layer.id].switchable:
-                touched[layer.id] = reader.numbers(reader.rounded(layer))
+                touched[layer.id] = reader.numbers(reader.rounded(layer), layer.id)
     model = typing.model
     outside = reader.numbers(spec.name for spec in (*model.inputs, *model.outputs) if reader.is_float(spec.name))
-    return Sources(tuple(reader.known), tuple(map(reader.kind, reader.known)), touched, outside)
+    kinds = tuple(reader.kind(tensor) for tensor, _ in reader.known)
+    names = tuple(f"{tensor}::in::{layer_id}" if layer_id else tensor for tensor, layer_id in reader.known)
+    single = {number: key for key, number in reader.known.items() if key[1]}
+    return Sources(names, kinds, touched, outside, single)
 
 
 class _Reader:
@@ -73,7 +86,8 @@ class _Reader:
         self.typing = typing
         self.fed = {spec.name for spec in typing.model.inputs}
         self.weights = set(typing.model.weights) - self.fed
-        self.known: dict[str, int] = {}
+        self.known: dict[tuple[str, str], int] = {}
+        self._readers = Counter(name for layer in typing.model.layers for name in set(layer.inputs))
         self._roots: dict[str, tuple[str, ...]] = {}
         self._unchanged: dict[str, bool] = {}
 
@@ -85,11 +99,20 @@ class _Reader:
         """Return what sort of source a tensor is."""
         return "weight" if name in self.weights else "input" if name in self.fed else "activation"
 
-    def numbers(self, names: Iterable[str]) -> npt.NDArray[np.intp]:
-        """Return the sources that rounding these tensors rounds."""
-        roots = dict.fromkeys(root for name in names for root in self._roots.get(name, (name,)))
-        roots = dict.fromkeys(root for root in roots if not self.is_unchanged(root))
-        return np.array(sorted(self.known.setdefault(root, len(self.known)) for root in roots), np.intp)
+    def numbers(self, names: Iterable[str], layer_id: str = "") -> npt.NDArray[np.intp]:
+        """Return the sources that rounding these tensors rounds, where a layer does or at the model's border."""
+        keys: dict[tuple[str, str], None] = {}
+        for name in names:
+            for root in self._roots.get(name, (name,)):
+                if not self.is_unchanged(root):
+                    keys[root, layer_id if root == name and self._is_shared(name) else ""] = None
+        return np.array(sorted(self.known.setdefault(key, len(self.known)) for key in keys), np.intp)
+
+    def _is_shared(self, name: str) -> bool:
+        """Return whether a value is a small weight that several layers read."""
+        if name not in self.weights or self._readers[name] == 1:
+            return False
+        return math.prod(self.typing.model.weights[name].shape) <= _SMALL
 
     def is_unchanged(self, name: str) -> bool:
         """Return whether a value is a weight that the format holds exactly."""

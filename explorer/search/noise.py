@@ -267,7 +267,8 @@ class _Sweep:
         for layer, most in zip(model.layers, ranges.column(ranges.sums.max_abs), strict=True):  # type: ignore[union-attr]
             largest |= dict.fromkeys(layer.outputs, float(most))
         found = np.zeros(len(self.sources), np.bool_)
-        for index, (name, kind) in enumerate(zip(self.sources.names, self.sources.kinds, strict=True)):
+        for index, kind in enumerate(self.sources.kinds):
+            name = self.sources.tensor(index)
             if kind == "weight":
                 tensor = model.ir.graph.initializers[name].const_value
                 values = None if tensor is None else tensor.numpy()
@@ -297,7 +298,7 @@ class _Sweep:
             if not breaking.size:
                 continue
             first = int(breaking[0])
-            name = self.sources.names[first]
+            name = self.sources.tensor(first)
             if harmful[first]:
                 found[layer_id] = f"'{name}' holds values beyond the range of {low}"
             elif self.basis[first] == ALONE:

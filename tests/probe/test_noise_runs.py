@@ -91,6 +91,24 @@ def test_a_tied_weight_is_one_source():
     assert found == pytest.approx(np.square((low - exact).astype(np.float64)).sum(), rel=1e-2)
 
 
+def test_a_small_weight_that_several_layers_read_is_a_source_for_each():
+    nodes = [
+        helper.make_node("Mul", ["x", "e"], ["a"], name="one"),
+        helper.make_node("Exp", ["a"], ["b"], name="between"),
+        helper.make_node("Mul", ["b", "e"], ["y"], name="two"),
+    ]
+    e = np.float32([1.0001])
+    sources, runs = runs_of(opened(nodes, weights={"e": e}))
+    named = {key: {sources.names[index] for index in found} for key, found in sources.touched.items()}
+    assert named["one"] == {"x", "e::in::one", "a"}
+    assert named["two"] == {"b", "e::in::two", "y"}
+    exact = np.exp(X * e) * e
+    low = {"e::in::one": np.exp(X * half(e)) * e, "e::in::two": np.exp(X * e) * half(e)}
+    for name, values in low.items():
+        found = runs.measure([[sources.names.index(name)]])[0, 0]
+        assert found == pytest.approx(np.square((values - exact).astype(np.float64)).sum(), rel=1e-2), name
+
+
 def test_what_overflows_is_infinite_and_what_the_exact_model_lacks_is_left_out():
     nodes = [
         helper.make_node("Mul", ["x", "w"], ["a"]),

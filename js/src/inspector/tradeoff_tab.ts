@@ -161,8 +161,11 @@ export function axesOf(tried: Tried[], search: SearchState, choice: Pick<Axes, "
   const can = choices(tried, search);
   const x = can.x.some(([value]) => value === choice.x) ? choice.x : "share";
   const y = can.y.some(([value]) => value === choice.y) ? choice.y : "error";
-  const latency = short([...tried.map((plan) => plan.latency_provenance), search.latency_provenance]);
-  const errors = short(tried.map((plan) => plan.error_provenance));
+  const latency = short([...tried.map((plan) => plan.latency_provenance), search.latency_provenance], 44);
+  const errors = short(
+    tried.map((plan) => plan.error_provenance),
+    24, // the chart is less high than wide
+  );
   return {
     x,
     y,
@@ -172,10 +175,10 @@ export function axesOf(tried: Tried[], search: SearchState, choice: Pick<Axes, "
 }
 
 /** Returns how figures came to be, short enough for an axis; "" where nothing is known. */
-function short(provenances: string[]): string {
+function short(provenances: string[], most: number): string {
   const different = [...new Set(provenances.filter(Boolean))];
   if (different.length === 0) return "";
-  return `, ${different.length === 1 ? shorten(visible(different[0] as string), 44) : "of several origins"}`;
+  return `, ${different.length === 1 ? shorten(visible(different[0] as string), most) : "of several origins"}`;
 }
 
 export function pointOf(plan: Tried, axes: Axes): Point {
