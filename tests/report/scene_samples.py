@@ -78,6 +78,11 @@ def state(data):
             "output_error": {"value": "nan", "text": "not finite", "provenance": "emulated"}, "metric": None,
             "low_share": {**known, "value": 0.9, "text": "90 %"}, "casts": None, "latency": None,
         },
+        "search": {
+            "state": "idle", "stage": "", "done": 0, "total": 0, "seconds_left": None, "error": None, "points": [],
+            "budget": None, "chosen": None, "device": "", "error_provenance": "", "latency_provenance": "",
+            "summary": "", "stale": "",
+        },
         "outputs": [], "tried": [], "findings": [], "warnings": list(data.warnings),
         "samples": data.samples.description, "random": data.samples.random, "calls": [], "code": "",
         "created": data.created,
@@ -93,7 +98,8 @@ def frame(data):
     columns = {
         "format": low + 1, "asked": low + 1, "blacklisted": 1 - low, "switchable": np.ones(count, np.uint8),
         "reason": np.array([reasons.index(word) for word in rows["reason"]], np.uint16),
-        **{name: rows[name].to_numpy(np.float32) for name in ERRORS}, "sensitivity_db": np.zeros(0, np.float32),
+        **{name: rows[name].to_numpy(np.float32) for name in ERRORS},
+        **dict.fromkeys(("sensitivity_db", "saves_us", "costs"), np.zeros(0, np.float32)),
         **{name: rows[name].to_numpy(np.float64) for name in COUNTS},
         **{name: data.ranges[name].to_numpy(np.float32) for name in ("max_abs", "rms")},
         "fp32_us": data.latency["fp32_us"].to_numpy(np.float32),
