@@ -42,6 +42,7 @@ def _opening(record: dict[str, Any]) -> str:
 
 {OURS} beside other converters, measured side by side. This page is written by the script from the run's
 record, `benchmarks/results/peers.json`; edit neither by hand.
+[The search beside others](benchmarks_search.md) and [the speed of the panel](benchmarks_ui.md) have pages of their own.
 {quick}
 - Commands: {", then ".join(f"`{command}`" for command in record["commands"])}.
 - Machine: {machine["cpu"]}, {machine["threads"]} threads, {machine["memory_gb"]:.0f} GB; {machine["system"]},
