@@ -7,6 +7,7 @@
     ├── InputError         (ValueError)     the samples do not fit the model
     ├── PlanError          (ValueError)     a plan names something that does not exist or cannot be
     ├── ConversionError    (RuntimeError)   a plan could not be turned into a valid model
+    ├── CalibrationError   (ValueError)     int8 lacks a range, or the ranges that were given are not good
     ├── BackendError       (RuntimeError)   a backend cannot run here, or failed while running
     ├── ExportError        (OSError)        a file could not be written
     └── MissingDependency  (ImportError)    an optional package is needed and absent
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BackendError",
+    "CalibrationError",
     "ConversionError",
     "ExplorerError",
     "ExportError",
@@ -62,6 +64,10 @@ class PlanError(ExplorerError, ValueError):
 
 class ConversionError(ExplorerError, RuntimeError):
     """A plan could not be turned into a valid mixed-precision model."""
+
+
+class CalibrationError(ExplorerError, ValueError):
+    """A tensor lacks the range that int8 needs, or a calibration cannot be read or does not fit the model."""
 
 
 class BackendError(ExplorerError, RuntimeError):

@@ -22,8 +22,8 @@ PACKAGE = REPOSITORY / "explorer"
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
 
 ROOMS = (
-    "errors", "_optional", "formats", "model", "plan", "backends", "convert", "measure", "probe", "search", "results",
-    "export", "advise", "scene", "report", "reporting", "view", "session", "opening", "cli",
+    "errors", "_optional", "formats", "model", "plan", "backends", "calibrate", "convert", "measure", "probe", "search",
+    "results", "export", "advise", "scene", "report", "reporting", "view", "session", "opening", "cli",
 )  # fmt: skip
 TYPES_ONLY = {("reporting", "session"), ("view", "session")}  # annotations name a class of a later room; no import
 HEAVY = (

@@ -2,6 +2,6 @@
 
 from explorer.model.graph import Layer, Model, TensorSpec, WeightInfo
 from explorer.model.load import load_model
-from explorer.model.samples import Samples, load_samples
+from explorer.model.samples import Samples, hash_feeds, load_samples
 
-__all__ = ["Layer", "Model", "Samples", "TensorSpec", "WeightInfo", "load_model", "load_samples"]
+__all__ = ["Layer", "Model", "Samples", "TensorSpec", "WeightInfo", "hash_feeds", "load_model", "load_samples"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,11 @@ import numpy.typing as npt
 from explorer.errors import InputError, nearest
 
 if TYPE_CHECKING:
+    import hashlib
+
     from explorer.model.graph import Model, TensorSpec
 
-__all__ = ["Feeds", "Samples", "load_samples"]
+__all__ = ["Feeds", "Samples", "hash_feeds", "load_samples"]
 
 Feeds = Mapping[str, npt.NDArray[Any]]
 LABELS = "labels"  # the one key of a sample file that need not be an input of the model
@@ -70,6 +72,14 @@ class Samples:
             return f"{count}, seeded random: ranges and errors from random inputs are not to be trusted"
         batches = f", in batches of {self.batch}" if len(self.feeds) > 1 else ""
         return f"{count} from {self.name}{batches}"
+
+
+def hash_feeds(sha: hashlib._Hash, feeds: Iterable[Feeds]) -> None:
+    """Update a hash with names, types, shapes and values of what is fed, batch by batch."""
+    for feed in feeds:
+        for name, array in sorted(feed.items()):
+            sha.update(f"{name} {array.dtype} {array.shape}".encode())
+            sha.update(np.ascontiguousarray(array).tobytes() if array.dtype != object else repr(array).encode())
 
 
 def load_samples(

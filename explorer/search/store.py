@@ -8,15 +8,18 @@ import json
 import os
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import onnxruntime
+
+from explorer.backends.cache_folder import cache_folder
+from explorer.model import hash_feeds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
+    import numpy as np
     import numpy.typing as npt
 
     from explorer.convert import Typing
@@ -27,7 +30,6 @@ __all__ = ["Store"]
 _VERSION: Final = 1  # raised when what is measured, or how, changes
 _SAVE_EVERY_S: Final = 5.0
 _MOST_FILES: Final = 200
-FOLDER: Final = "PRECISION_EXPLORER_CACHE"
 
 
 class Store:
@@ -60,11 +62,10 @@ class Store:
         """Return the store of a model, its samples and what each layer may be."""
         sha = hashlib.sha256(typing.model.digest.encode())
         sha.update(f"{_VERSION} {typing.format} {typing.backend} {onnxruntime.__version__}".encode())
-        for feed in samples:
-            for name, array in sorted(feed.items()):
-                sha.update(f"{name} {array.dtype} {array.shape}".encode())
-                sha.update(np.ascontiguousarray(array).tobytes() if array.dtype != object else repr(array).encode())
-        return cls(_folder() / "noise" / f"{sha.hexdigest()[:32]}.json")
+        if typing.calibration is not None:
+            sha.update(typing.calibration.to_json().encode())
+        hash_feeds(sha, samples)
+        return cls(cache_folder() / "noise" / f"{sha.hexdigest()[:32]}.json")
 
     def get(self, names: Sequence[str]) -> list[float] | None:
         """Return what was measured of a group, or None."""
@@ -93,13 +94,6 @@ class Store:
         except OSError:  # a full disk, a read-only home: the search goes on without
             with contextlib.suppress(OSError):
                 part.unlink()
-
-
-def _folder() -> Path:
-    if given := os.environ.get(FOLDER):
-        return Path(given)
-    base = os.environ.get("XDG_CACHE_HOME") or (Path.home() / ".cache")
-    return Path(base) / "precision-explorer"
 
 
 def _key(names: Sequence[str]) -> str:

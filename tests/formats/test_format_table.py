@@ -113,7 +113,7 @@ def test_overflow_threshold_is_the_first_float32_that_overflows():
 
 def test_the_namespace_is_all():
     public = {name for name in vars(explorer.formats) if not name.startswith("_")}
-    assert public - {"counting", "rounding", "table"} == set(explorer.formats.__all__)
+    assert public - {"counting", "quantise", "rounding", "table"} == set(explorer.formats.__all__)
 
 
 def test_importing_the_room_imports_no_heavy_library():
