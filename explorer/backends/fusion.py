@@ -8,6 +8,7 @@ when walking in the original graph from these values backwards, until a value th
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -54,6 +55,9 @@ _MOVERS = {
 # reshapes of batched MatMuls that it runs as Gemm
 _CAST_PREFIXES = ("InsertedPrecisionFreeCast_", "InsertedCast_")
 _BLOCKED_SUFFIX = "_nchwc"
+_NUMBERED = re.compile(r"_token_\d+$")  # appended where ONNX Runtime makes a node anew under its old name
+_QUANTISED = ("QLinear", "QGemm", "QAttention", "NhwcMaxPool")  # operators that store what they make in int8 themselves
+_BEFORE_STORING = frozenset({"Relu", "Clip", "LeakyRelu"})  # computed by such an operator before it stores
 _SUM_INPUT = 3  # com.microsoft.nchwc.Conv: X, W, B, Sum
 
 
@@ -170,7 +174,7 @@ class _Mapper:
 
     def _value_by_node_name(self, node: onnx.NodeProto, index: int) -> str | None:
         """Return the value that an output stands for by the name of its node, where its own name says nothing."""
-        plain = node.name.removesuffix(_BLOCKED_SUFFIX)
+        plain = _NUMBERED.sub("", node.name).removesuffix(_BLOCKED_SUFFIX)
         original = self._original_value(plain) if index == 0 else None
         named = self._layer_named(plain)
         if original is None and named is not None and index < len(named.outputs):
@@ -186,12 +190,21 @@ class _Mapper:
         activation = next((item.s.decode() for item in node.attribute if item.name == "activation"), "")
         tail = ["Add"] if node.op_type == "Conv" and len(node.input) > _SUM_INPUT and node.input[_SUM_INPUT] else []
         tail += [activation] if activation else []
-        tail += ["QuantizeLinear"] if node.op_type.startswith("QLinear") else []
+        if node.op_type.startswith(_QUANTISED):
+            return self._stored(value)
         for op in tail:
             if self.producer[value].op not in {op, tail[-1]}:
                 following = next((item for item in self.readers[value] if item.op == op), None)
                 value = following.outputs[0] if following else value
         return value
+
+    def _stored(self, value: str) -> str:
+        """Return the int8 value that a quantized operator makes of what its layer makes, an activation between them."""
+        readers = self.readers[value]
+        if len(readers) == 1 and readers[0].op in _BEFORE_STORING:
+            readers = self.readers[readers[0].outputs[0]]
+        stored = next((item for item in readers if item.op == "QuantizeLinear"), None)
+        return stored.outputs[0] if stored else value
 
     def _original_value(self, name: str) -> str | None:
         for prefix in ("", *_CAST_PREFIXES):

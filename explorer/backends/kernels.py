@@ -4,10 +4,9 @@ The list is what ONNX Runtime registers (``get_all_opkernel_def``). It says that
 computes in is another matter: the CPU provider's few float16 kernels may compute in float32. It does not know the
 device either: bfloat16 kernels are listed although a GPU older than Ampere cannot run them all.
 
-Where the list comes from: the installed package when only CPU providers are in it; else the snapshot under ``data/``.
-A GPU build is not asked, because ``get_all_opkernel_def`` starts every provider that is compiled in: it raises where
-there is no device, and crashes the process where TensorRT's library is missing (seen with onnxruntime-gpu 1.31.1).
-``benchmarks/gpu/take_kernel_snapshot.py`` takes the snapshots anew.
+Where the list comes from: the installed package when only CPU providers are in it; a GPU build in a process of its own,
+where that is safe (`explorer.backends.kernels_live`); else the snapshot under ``data/``, which
+``benchmarks/gpu/take_kernel_snapshot.py`` takes anew.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
+from explorer.backends.kernels_live import cuda_kernels
 from explorer.errors import BackendError, nearest
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def kernel_support(backend: str) -> KernelSupport:
 
 @functools.cache
 def _load(backend: str) -> KernelSupport:
-    live = _live(_PROVIDERS[backend]) if backend == "onnxruntime-cpu" else None
+    live = _live(_PROVIDERS[backend]) if backend == "onnxruntime-cpu" else cuda_kernels()
     if live is not None:
         rows, version = live
         return KernelSupport(backend, f"Listed by the installed ONNX Runtime {version}.", _grouped(rows))

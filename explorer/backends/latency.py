@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["InsertedTime", "LatencyResult", "LayerTime", "median_and_spread", "medians_and_spreads"]
+__all__ = ["InsertedTime", "KernelTime", "LatencyResult", "LayerTime", "median_and_spread", "medians_and_spreads"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,29 +55,53 @@ class InsertedTime:
 
 
 @dataclass(frozen=True, slots=True)
+class KernelTime:
+    """The time of one kernel, or of one layer of an engine: it may compute several layers, and a layer several of it.
+
+    Attributes:
+        name: as the backend tells it.
+        layer_ids: the layers of the model that it computes; empty for what the backend added.
+        median_us: median over the runs, in microseconds.
+        spread_us: interquartile range over the runs.
+        kind: ``layer``, ``reformat``, ``cast``, ``copy`` or ``other``.
+        format: what it really computed in: fp32, tf32, fp16, int8 ...; empty where that is not told.
+        note: what else a reader must know.
+    """
+
+    name: str
+    layer_ids: tuple[str, ...]
+    median_us: float
+    spread_us: float
+    kind: str
+    format: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class LatencyResult:
     """Latency of a model on one backend: as a whole, and where the backend tells, by layer.
 
     Attributes:
-        backend: ``onnxruntime-cpu`` or ``onnxruntime-cuda``.
+        backend: ``onnxruntime-cpu``, ``onnxruntime-cuda`` or ``tensorrt``.
         device: name of the processor or GPU.
         provenance: how the numbers came to be, as one sentence that every view shows.
         formats: what the model's tensors are stored in, and what this backend computes them in.
-        threads: threads inside one operator.
-        runs: how many runs the medians are of.
+        threads: threads inside one operator; 0 where that means nothing.
+        runs: how many runs the medians are of; 0 where an imported profile does not tell.
         warmup_runs: how many runs came before, uncounted.
         whole_us: median of the whole run, unprofiled: the figure to quote. Layers do not add up to it, because
             profiling itself costs some microseconds a node.
-        whole_spread_us: its interquartile range.
+        whole_spread_us: its interquartile range; NaN where an imported profile does not tell.
         layers: one row for every layer of the model; empty when the backend gives no times by layer.
         inserted: nodes that the backend added.
         profiled_us: median of the whole run while profiled: the sum of the medians of ``layers`` and ``inserted``, of
             ``overhead_us`` and of ``interference_us``.
         overhead_us: median of the part of a run that is in no node: the executor, copying inputs and outputs, and
-            the profiler's own work.
+            the profiler's own work. On a GPU: ``whole_us`` without the time of all nodes, what the GPU waits.
         interference_us: what the median run took beyond the medians of its parts. A program beside this one slows
             another layer down in each run, so that no layer's median shows it; about 0 on an idle machine.
         notes: what a reader must know.
+        kernels: kernels of a GPU or layers of an engine, and the layers that each computes; empty where not told.
     """
 
     backend: str
@@ -95,6 +119,7 @@ class LatencyResult:
     overhead_us: float | None = None
     interference_us: float | None = None
     notes: tuple[str, ...] = ()
+    kernels: tuple[KernelTime, ...] = ()
 
     def layer(self, layer_id: str) -> LayerTime | None:
         """Return the row of one layer, or None."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["Driver", "Machine", "look", "needed_libraries"]
+__all__ = ["Driver", "Machine", "look", "missing_for_providers", "needed_libraries"]
 
 # Distributions that bring the module `onnxruntime`: of these at most one may be installed.
 ONNXRUNTIME_PACKAGES = (
@@ -82,6 +82,18 @@ def look() -> Machine:
     wanted = (*libraries, infer) if infer else libraries
     missing = frozenset(name for name in wanted if not _is_there(name))
     return Machine(packages, libraries, missing, _driver(), infer)
+
+
+def missing_for_providers() -> tuple[str, ...]:
+    """Return the libraries that any provider beside ONNX Runtime links and that are not found here.
+
+    ONNX Runtime starts all of them when it is asked for its kernels, and crashes where one cannot be loaded.
+    """
+    found = [
+        path for folder in _folders("onnxruntime") for path in (folder / "capi").glob("libonnxruntime_providers_*")
+    ]
+    linked = {name for path in found for name in needed_libraries(path)}
+    return tuple(sorted(name for name in linked if "onnxruntime" not in name and not _is_there(name)))
 
 
 def needed_libraries(path: Path) -> tuple[str, ...]:

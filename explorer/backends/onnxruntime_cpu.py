@@ -20,8 +20,15 @@ from typing import TYPE_CHECKING, Any
 import onnx
 import onnx_ir as ir
 
-from explorer.backends.fusion import FusionMap, map_fusion
-from explorer.backends.latency import InsertedTime, LatencyResult, LayerTime, median_and_spread, medians_and_spreads
+from explorer.backends.fusion import HEAVY_OPS, FusionMap, map_fusion
+from explorer.backends.latency import (
+    InsertedTime,
+    KernelTime,
+    LatencyResult,
+    LayerTime,
+    median_and_spread,
+    medians_and_spreads,
+)
 from explorer.backends.lend import lend_weights
 from explorer.backends.profiles import ProfiledRun, read_profile
 from explorer.backends.runtime import Cancel, Session, create_session
@@ -32,6 +39,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from explorer.backends.graph_view import Runnable
     from explorer.model import Model
 
 __all__ = ["cpu_name", "measure_layers", "measure_whole", "stored_formats"]
@@ -44,8 +52,12 @@ DEFAULT_BUDGET_S = 20.0  # a large model gets fewer runs rather than minutes of 
 SLOWED = 1.5  # times the whole: beyond it the times by layer are said to be too high
 BUSY = 0.2  # share of a run: on an idle machine the parts' medians add up to the run within a few percent
 _LOW_TYPES = {ir.DataType.FLOAT16: "fp16", ir.DataType.BFLOAT16: "bf16"}
+# Operators of the optimized graph that multiply or add integers, and those that only change the form of a tensor.
+INT8_OPS = ("ConvInteger", "DynamicQuantizeMatMul", "MatMulInteger", "NhwcMaxPool", "QAttention", "QGemm", "QLinear")
+_KERNEL_KINDS = {"layer": "layer", "cast": "cast", "copy": "copy", "reorder": "reformat", "transpose": "reformat",
+                 "reshape": "reformat"}  # fmt: skip
 # Weights of the optimized graph go to a file beside it: only its nodes are read back.
-_OPTIMIZED_WEIGHTS = {
+OPTIMIZED_WEIGHTS = {
     "session.optimized_model_external_initializers_file_name": "optimized.weights",
     "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
 }
@@ -93,6 +105,7 @@ def measure_layers(
     )
     whole_us, whole_spread = median_and_spread(whole)
     layers, inserted = _rows(model, fusion, profiled)
+    kernels = _kernels(fusion, profiled)
     profiled_us, _ = median_and_spread([run.total_us for run in profiled])
     overhead_us, _ = median_and_spread([run.total_us - sum(run.nodes_us.values()) for run in profiled])
     accounted = sum(row.median_us for row in layers) + sum(row.median_us for row in inserted)
@@ -113,6 +126,7 @@ def measure_layers(
         profiled_us=profiled_us,
         overhead_us=overhead_us,
         interference_us=interference_us,
+        kernels=kernels,
         notes=tuple(
             note for note in (warning, _slowed(whole_us, accounted), _busy(interference_us, profiled_us)) if note
         ),
@@ -160,7 +174,7 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine() or "unknown CPU"
 
 
-def stored_formats(model: Model) -> tuple[str, str]:
+def stored_formats(model: Runnable) -> tuple[str, str]:
     """Return which formats the model stores floats in, and a warning when the CPU does not compute in them."""
     names = {_LOW_TYPES[kind] for kind in _types(model) if kind in _LOW_TYPES}
     if not names:
@@ -172,7 +186,7 @@ def stored_formats(model: Model) -> tuple[str, str]:
     )
 
 
-def _types(model: Model) -> Iterator[ir.DataType | None]:
+def _types(model: Runnable) -> Iterator[ir.DataType | None]:
     for value in (*model.ir.graph.inputs, *model.ir.graph.outputs):
         yield value.dtype
     for value in model.ir.graph.initializers.values():
@@ -242,7 +256,7 @@ def _profile(
             threads=threads,
             profile_prefix=Path(folder) / "profile",
             optimized_to=optimized,
-            config=_OPTIMIZED_WEIGHTS,
+            config=OPTIMIZED_WEIGHTS,
             cancel=plan.cancel,
         )
         try:
@@ -251,18 +265,19 @@ def _profile(
             path = session.end_profiling()  # also after an error: the file is open until then
         graph = onnx.load(optimized, load_external_data=False).graph
         names = [node.name for node in graph.node]
-        recorded = read_profile(path, nodes=names, body_nodes=[node.name for node in _body_nodes(graph)])
+        recorded = read_profile(path, nodes=names, body_nodes=[node.name for node in body_nodes(graph)])
     if len(set(names)) != len(names):
         raise BackendError("ONNX Runtime gave two nodes of the optimized graph one name; its profile cannot be read.")
     return recorded[-counted:], map_fusion(model, graph), session.threads
 
 
-def _body_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+def body_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Yield the nodes of the bodies of control flow, at every depth."""
     for node in graph.node:
         for attribute in node.attribute:
             for body in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
                 yield from body.node
-                yield from _body_nodes(body)
+                yield from body_nodes(body)
 
 
 def _rows(
@@ -283,6 +298,25 @@ def _rows(
     for layer, fate in fusion.fates.items():
         rows[layer] = LayerTime(layer, 0.0, 0.0, note=fate)
     return tuple(rows[layer.id] for layer in model.layers), tuple(inserted)
+
+
+def _kernels(fusion: FusionMap, runs: tuple[ProfiledRun, ...]) -> tuple[KernelTime, ...]:
+    """Return one row for every node of the optimized graph, with the format that its operator computes in."""
+    times = medians_and_spreads([[run.nodes_us.get(group.node, 0.0) for run in runs] for group in fusion.groups])
+    return tuple(
+        KernelTime(
+            group.node, group.layers, median, spread, _KERNEL_KINDS.get(group.kind, "other"),
+            _computes_in(group.op), group.op,
+        )
+        for group, (median, spread) in zip(fusion.groups, times, strict=True)
+    )  # fmt: skip
+
+
+def _computes_in(op: str) -> str:
+    """Return what an operator of the optimized graph computes in; empty where its name does not tell."""
+    if op.startswith(INT8_OPS):
+        return "int8"
+    return "fp32" if op in HEAVY_OPS or op.startswith("Fused") else ""
 
 
 def _slowed(whole_us: float, layers_us: float) -> str:

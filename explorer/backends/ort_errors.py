@@ -9,15 +9,33 @@ import contextlib
 import re
 from typing import TYPE_CHECKING, Literal
 
+from explorer.backends.machine import look
+from explorer.backends.status import cuda_major, wheel_of
 from explorer.errors import BackendError, ExplorerError, InputError, ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["RunCancelled", "translated"]
+__all__ = ["OutOfMemory", "RunCancelled", "translated"]
 
 _MESSAGE_LIMIT = 700  # characters of ORT's own message: its longest useful ones are under 500, measured on the tests
 _MODEL_FAULTS = ("Fail", "InvalidGraph", "InvalidProtobuf", "InvalidArgument", "NoModel", "NoSuchFile", "NotFound")
+# What ONNX Runtime's arena, CUDA, cuBLAS and cuDNN say when the memory is too small.
+_NO_MEMORY = re.compile(
+    r"failed to allocate memory|out of memory|cudaErrorMemoryAllocation|CUDA failure 2\b|bad_alloc|ALLOC_FAILED"
+    r"|is smaller than requested bytes",
+    re.IGNORECASE,
+)
+_ASKED = re.compile(r"requested (?:buffer of size|bytes of) (\d+)")
+_NODE = re.compile(r"Name: ?'([^']+)'")
+_DEVICE_FAILED = re.compile(r"(?:CUDA|CUDNN|CUBLAS) (?:failure|error)|Invalid device ID|cudaError[A-Z]")
+_LACKING = re.compile(r"(lib[\w-]+\.so[.\d]*): cannot open shared object file")
+_CUDAS_OWN = re.compile(r"lib(?:cublas|cublasLt|cudart)\.so\.(\d+)")  # the others count versions of their own
+_GIB, _MIB = 1 << 30, 1 << 20
+
+
+class OutOfMemory(BackendError):  # noqa: N818 - as in errors.py, errors are named by what happened
+    """The memory of the device is too small for this model with these inputs."""
 
 
 class RunCancelled(BackendError):  # noqa: N818 - as in errors.py, errors are named by what happened
@@ -58,6 +76,8 @@ def translated(
 
 def _our_error(error: Exception, *, doing: Literal["load", "run"], provider: str) -> ExplorerError:
     kind, said = type(error).__name__, _one_paragraph(str(error))
+    if lack := _lack(str(error), doing=doing, provider=provider):
+        return lack
     if kind == "NotImplemented":
         return BackendError(
             f"{provider} has no kernel for a node of this model: {said}",
@@ -73,6 +93,51 @@ def _our_error(error: Exception, *, doing: Literal["load", "run"], provider: str
             fix="Run onnx.checker.check_model(path, full_check=True) on it, and export it again.",
         )
     return BackendError(f"ONNX Runtime could not create a session ({kind}): {said}")
+
+
+def _lack(message: str, *, doing: Literal["load", "run"], provider: str) -> BackendError | None:
+    """Return what the machine lacks, memory, a library or a working GPU; None where the failure is another."""
+    if _NO_MEMORY.search(message):
+        return _out_of_memory(message, doing=doing, provider=provider)
+    if lacking := _LACKING.search(message):
+        return _missing_library(lacking.group(1), provider=provider)
+    if _DEVICE_FAILED.search(message):
+        return BackendError(
+            f"The GPU failed: {_one_paragraph(message)}",
+            why="After a kernel has failed nothing else runs on the GPU in this process.",
+            fix="Start again; `nvidia-smi` tells which GPUs are there and whether they are well.",
+        )
+    return None
+
+
+def _out_of_memory(message: str, *, doing: Literal["load", "run"], provider: str) -> OutOfMemory:
+    where = "GPU" if provider.startswith("CUDA") else "machine"
+    asked, node = _ASKED.search(message), _NODE.search(message)
+    size = f": {_size(int(asked.group(1)))} more were asked for" if asked else ""
+    by = f" by '{node.group(1)}'" if node and asked else ""
+    lower = "Lower the batch, or the length or size of the inputs"
+    if doing == "load":
+        lower = "Load a smaller model, or one with fp16 weights"
+    other = ", close what else uses the GPU, or raise gpu_mem_limit where you set it" if where == "GPU" else ""
+    return OutOfMemory(
+        f"The memory of this {where} is too small to {doing} the model{size}{by}.",
+        why="Weights, and the largest tensors that live at the same time, must fit into it together.",
+        fix=f"{lower}{other}.",
+    )
+
+
+def _size(size: int) -> str:
+    return f"{size / _GIB:.1f} GiB" if size >= _GIB else f"{size / _MIB:.1f} MiB"
+
+
+def _missing_library(library: str, *, provider: str) -> BackendError:
+    version = _CUDAS_OWN.match(library)
+    package = wheel_of(library, int(version.group(1)) if version else cuda_major(look().cuda_libraries))
+    return BackendError(
+        f"{provider} does not start: the library {library} is missing (package {package}).",
+        why="ONNX Runtime would run on the CPU instead, and say so only in its log.",
+        fix=f"pip install {package}; or add the folder that holds it to LD_LIBRARY_PATH.",
+    )
 
 
 def _one_paragraph(message: str) -> str:

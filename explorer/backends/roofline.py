@@ -34,6 +34,11 @@ __all__ = [
 ]
 
 _KNOWN_A_LAYER = 16  # times that are kept; see roofline_fusion
+# Products whose result is not quantised where it is made, by format; the rules of explorer.convert.quantised_typing.
+_WIDE_RESULTS = {
+    "int8": ("Gemm", "MatMul"),
+    **dict.fromkeys(("fp8e4m3", "fp8e5m2"), ("Conv", "ConvTranspose", "Gemm", "MatMul")),
+}
 _FREE = KernelTime(0.0, "free")
 _UNKNOWN = KernelTime(math.nan, "unknown")
 
@@ -211,7 +216,8 @@ class Predictor:
         chosen = [(plan or {}).get(layer.id, self.formats[0]) for layer in self.layers]
         formats = tuple(dict.fromkeys((*self.formats, *chosen)))
         by_layer: dict[str, PredictedTime] = {}
-        for group in self.fusion.groups(chosen):
+        # Products in tf32 take and give fp32, so what joins their kernels in fp32 still does.
+        for group in self.fusion.groups(["fp32" if fmt == "tf32" else fmt for fmt in chosen]):
             by_layer.update(self._group_times(group, formats))
         found = self._between(chosen, io_format) if casts is None else casts
         paid = tuple(PredictedCast(*cast, us) for cast in found if (us := self.cast_us(*cast)))
@@ -252,7 +258,7 @@ class Predictor:
         costs = [self._costs[layer.id] for layer in group.layers]
         head = costs[0]
         if len(costs) == 1 or not head.is_known:
-            return _layer_time(self.gpu, fmt, head, self._settings)
+            return _layer_time(self.gpu, fmt, head, self._settings, self._wide_bytes(group.layers[0], fmt))
         elements = sum(cost.moved_elements for cost in costs) - group.saved_elements
         fixed = sum(cost.fixed_bytes for cost in costs) - group.saved_bytes
         return kernel_time(
@@ -264,6 +270,14 @@ class Predictor:
             kind=head.kind,
             settings=self._settings,
         )
+
+    def _wide_bytes(self, layer: Layer, fmt: str) -> float:
+        """Return the bytes that a quantised product writes more than its format tells: its result is fp32."""
+        if layer.op not in _WIDE_RESULTS.get(fmt, ()) or not layer.outputs:
+            return 0.0
+        spec = self._specs.get(layer.outputs[0])
+        shape = spec.static_shape if spec is not None else None
+        return 0.0 if shape is None else math.prod(shape) * (storage_bytes("fp32") - storage_bytes(fmt))
 
     def _group_times(self, group: Group, formats: tuple[str, ...]) -> dict[str, PredictedTime]:
         """The first layer carries the kernel's time; the others run inside it."""
@@ -370,12 +384,11 @@ def _predicted(
     return PredictedTime(layer_id, us, bound, fused_with, note, f"predicted (roofline, {gpu.name})")
 
 
-def _layer_time(gpu: Gpu, fmt: str, cost: LayerCost, settings: Settings) -> KernelTime:
+def _layer_time(gpu: Gpu, fmt: str, cost: LayerCost, settings: Settings, more_bytes: float = 0.0) -> KernelTime:
     size = storage_bytes(fmt)
     if not cost.is_known:
         return _UNKNOWN
     if cost.is_free:
         return _FREE
-    return kernel_time(
-        gpu, fmt, flops=cost.flops, moved_bytes=cost.bytes(size), gemm=cost.gemm, kind=cost.kind, settings=settings
-    )
+    moved = cost.bytes(size) + more_bytes
+    return kernel_time(gpu, fmt, flops=cost.flops, moved_bytes=moved, gemm=cost.gemm, kind=cost.kind, settings=settings)

@@ -7,6 +7,7 @@ what happened                              what is raised
 =========================================  =======================================================
 the model cannot be parsed or is invalid   `ModelError`
 the backend has no kernel for a node       `BackendError`
+the device's memory is too small           `OutOfMemory` (a `BackendError`)
 a feed is missing, or has a wrong type     `InputError`
 a node failed while it ran                 `BackendError`
 `Cancel.cancel` was called                 `RunCancelled` (a `BackendError`)
@@ -56,6 +57,7 @@ _LEVELS = {
     "basic": "ORT_ENABLE_BASIC",
     "none": "ORT_DISABLE_ALL",
 }
+_FP32_IS_FP32 = {"use_tf32": "0"}  # CUDA's default computes products of float32 in tf32: no reference for any error
 _ERROR_SEVERITY = 3  # OrtLoggingLevel: 2 warning, 3 error, 4 fatal (onnxruntime_c_api.h)
 _FATAL_SEVERITY = 4  # a failing run is raised and translated here: ORT would print it a second time
 
@@ -151,7 +153,9 @@ class Session:
             binding = self.raw.io_binding()
             for name in self.input_names:
                 array = np.ascontiguousarray(feeds[name])
-                if self.provider == "cpu":
+                if needs_values([array], ()):  # a type that numpy lacks: ONNX Runtime copies it in each run
+                    binding.bind_ortvalue_input(name, value_of(array))
+                elif self.provider == "cpu" or array.dtype.kind in "OUS":
                     binding.bind_cpu_input(name, array)
                 else:
                     binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array, self.provider, device))
@@ -177,6 +181,7 @@ def create_session(
     optimized_to: str | os.PathLike[str] | None = None,
     config: Mapping[str, str] | None = None,
     device: int = 0,
+    provider_options: Mapping[str, str] | None = None,
     cancel: Cancel | None = None,
 ) -> Session:
     """Return a session of ``model`` on one provider, never silently on another one.
@@ -197,6 +202,8 @@ def create_session(
         optimized_to: if given, the optimized graph is written to this file.
         config: session config entries of ONNX Runtime, for what has no argument here.
         device: index of the CUDA device.
+        provider_options: options of the CUDA provider beside ``device_id``, as its documentation names them;
+            ``use_tf32`` is off unless given, against ONNX Runtime's default.
         cancel: token that can stop the creation.
 
     Raises:
@@ -229,7 +236,8 @@ def create_session(
     providers: list[Any] = [PROVIDER_NAMES[provider]]
     if provider == "cuda":
         _preload_cuda(ort)
-        providers = [(PROVIDER_NAMES["cuda"], {"device_id": str(device)}), PROVIDER_NAMES["cpu"]]
+        options_of = {**_FP32_IS_FP32, **(provider_options or {}), "device_id": str(device)}
+        providers = [(PROVIDER_NAMES["cuda"], options_of), PROVIDER_NAMES["cpu"]]
     token = cancel or Cancel()
     token.check()
     with (
@@ -289,8 +297,15 @@ def _run_raw(session: Session, feeds: Mapping[str, NDArray[Any]], wanted: list[s
     return [array_of(value) for value in session.raw.run_with_ort_values(wanted, values, options)]
 
 
-def run_bound(session: Session, binding: Any, *, cancel: Cancel | None = None) -> None:
-    """Run once on what `Session.bind` returned and wait until the device is done; arguments, errors as in `run`."""
+def run_bound(session: Session, binding: Any, *, wait: bool = True, cancel: Cancel | None = None) -> None:
+    """Run once on what `Session.bind` returned; arguments and errors as in `run`.
+
+    Args:
+        session: from `create_session`.
+        binding: from `Session.bind`.
+        wait: until the device is done; if not, runs queue up behind each other on the device.
+        cancel: token that can stop the run.
+    """
     ort = require("onnxruntime", why="to run models", extra="cpu")
     token = cancel or Cancel()
     token.check()
@@ -300,8 +315,11 @@ def run_bound(session: Session, binding: Any, *, cancel: Cancel | None = None) -
         token.watch(options),
         translated(doing="run", provider=PROVIDER_NAMES[session.provider], cancelled=lambda: token.cancelled),
     ):
+        if not wait:
+            options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         session.raw.run_with_iobinding(binding, options)
-        binding.synchronize_outputs()
+        if wait:
+            binding.synchronize_outputs()
 
 
 def default_threads() -> int:

@@ -11,7 +11,7 @@ from explorer.backends.machine import ONNXRUNTIME_PACKAGES, TENSORRT_PACKAGES, M
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["BackendStatus", "State", "backend_status", "judge"]
+__all__ = ["BackendStatus", "State", "backend_status", "cuda_major", "judge", "wheel_of"]
 
 State = Literal["ready", "not installed", "wrong version", "missing library", "no device"]
 
@@ -103,7 +103,7 @@ def _cuda(machine: Machine) -> _Verdict:
         return _no_cuda_package(machine)
     if _older(version, MIN_ONNXRUNTIME):
         return _too_old("onnxruntime-gpu", version, MIN_ONNXRUNTIME)
-    needs = _cuda_major(machine.cuda_libraries)
+    needs = cuda_major(machine.cuda_libraries)
     missing = [name for name in machine.cuda_libraries if name in machine.missing_libraries]
     if machine.driver is None or not machine.driver.devices:
         also = f" Also missing: {_list(missing, needs)}." if missing else ""
@@ -115,7 +115,7 @@ def _cuda(machine: Machine) -> _Verdict:
             "missing library",
             version,
             f"The CUDA provider of onnxruntime-gpu {version} does not work without {_list(missing, needs)}.",
-            f"pip install {' '.join(sorted({_wheel(name, needs) for name in missing}))}",
+            f"pip install {' '.join(sorted({wheel_of(name, needs) for name in missing}))}",
         )
     return "ready", version, f"onnxruntime-gpu {version} on {', '.join(machine.driver.devices)}.", ""
 
@@ -188,23 +188,27 @@ def _older(version: str, least: tuple[int, ...]) -> bool:
     return bool(found) and found < least
 
 
-def _cuda_major(libraries: Iterable[str]) -> int:
+def cuda_major(libraries: Iterable[str]) -> int:
     """Return the CUDA version that a provider is built for, from the runtime that it links; 0 when not known."""
     found = next((name for name in libraries if name.startswith("libcudart.so.")), "")
     return int(found.rpartition(".")[2]) if found else 0
 
 
 def _list(libraries: Iterable[str], cuda: int) -> str:
-    return ", ".join(f"{name} ({_wheel(name, cuda)})" for name in libraries)
+    return ", ".join(f"{name} ({wheel_of(name, cuda)})" for name in libraries)
 
 
-def _wheel(library: str, cuda: int) -> str:
-    """Return the package on PyPI that brings a library, for that version of CUDA."""
-    stem = library.partition(".")[0]
+def wheel_of(library: str, cuda: int = 0) -> str:
+    """Return the package on PyPI that brings a library, for that major version of CUDA; 0 where it is not known.
+
+    >>> wheel_of("libcublasLt.so.12", 12)
+    'nvidia-cublas-cu12'
+    """
+    cuda, stem = cuda or _UNSUFFIXED_CUDA, library.partition(".")[0]
     name = _WHEELS.get(stem, stem)
     if cuda >= _UNSUFFIXED_CUDA and name != "nvidia-cudnn":
         return name
-    return f"{name}-cu{cuda or _UNSUFFIXED_CUDA}"
+    return f"{name}-cu{cuda}"
 
 
 def _devices(machine: Machine) -> tuple[str, ...]:

@@ -10,9 +10,10 @@ import onnxruntime
 import pytest
 from small_models import FLOAT16, model, node, noise, value
 
-from explorer.backends import kernels
+from explorer.backends import kernels, kernels_live
 from explorer.backends.kernels import Kernel, KernelSupport, kernel_support
 from explorer.backends.runtime import create_session
+from explorer.backends.status import BackendStatus
 from explorer.errors import BackendError
 
 CUDA = kernel_support("onnxruntime-cuda")
@@ -107,7 +108,15 @@ def as_sets(groups):
     }
 
 
-def test_a_gpu_build_is_never_asked_for_its_list(monkeypatch):
+@pytest.fixture
+def fresh():
+    """Forget lists that were read before, and those that the test reads."""
+    kernels._load.cache_clear()
+    yield
+    kernels._load.cache_clear()
+
+
+def test_a_gpu_build_is_never_asked_in_this_process(monkeypatch, fresh):
     """It would start every provider: that raises without a device, and crashes without TensorRT's library."""
     monkeypatch.setattr(
         onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
@@ -115,11 +124,69 @@ def test_a_gpu_build_is_never_asked_for_its_list(monkeypatch):
     monkeypatch.setattr(
         onnxruntime.capi.onnxruntime_pybind11_state, "get_all_opkernel_def", lambda: pytest.fail("was asked")
     )
+    for backend in ("onnxruntime-cpu", "onnxruntime-cuda"):
+        assert kernel_support(backend).source.startswith("Snapshot")
+
+
+def pretend_ready(monkeypatch, tmp_path, *, missing=()):
+    ready = BackendStatus("onnxruntime-cuda", "ready", "9.9.9", devices=("Test GPU",))
+    monkeypatch.setattr(kernels_live, "backend_status", lambda: (ready,))
+    monkeypatch.setattr(kernels_live, "missing_for_providers", lambda: missing)
+    monkeypatch.setenv("PRECISION_EXPLORER_CACHE", str(tmp_path))
+
+
+def test_another_process_lists_what_this_one_would(fresh):
+    """The way that a GPU build is asked, with the provider that is here."""
+    rows, version = kernels_live.ask_in_process("CPUExecutionProvider")
+    assert version == onnxruntime.__version__
+    if "Listed" in CPU.source:
+        assert as_sets(kernels._grouped(rows)) == as_sets(CPU.kernels)
+
+
+def test_a_ready_gpu_build_is_asked_once_for_each_version(monkeypatch, tmp_path, fresh):
+    pretend_ready(monkeypatch, tmp_path)
+    asked = []
+    rows = [["Conv", "", 11, None, {"T": [HALF]}]]
+    monkeypatch.setattr(kernels_live, "ask_in_process", lambda provider: asked.append(provider) or (rows, "9.9.9"))
+    found = kernel_support("onnxruntime-cuda")
+    assert found.source == "Listed by the installed ONNX Runtime 9.9.9."
+    assert found.supports("", "Conv", 11, {"T": HALF}) is True
     kernels._load.cache_clear()
-    try:
-        assert kernel_support("onnxruntime-cpu").source.startswith("Snapshot")
-    finally:
-        kernels._load.cache_clear()
+    assert as_sets(kernel_support("onnxruntime-cuda").kernels) == as_sets(found.kernels)
+    assert asked == ["CUDAExecutionProvider"]
+
+
+@pytest.mark.parametrize("answer", [None, ([], "9.9.9")])
+def test_where_asking_fails_the_snapshot_answers(monkeypatch, tmp_path, fresh, answer):
+    pretend_ready(monkeypatch, tmp_path)
+    monkeypatch.setattr(kernels_live, "ask_in_process", lambda _: answer)
+    assert kernel_support("onnxruntime-cuda").source.startswith("Snapshot")
+
+
+def test_a_build_whose_providers_lack_a_library_is_not_asked(monkeypatch, tmp_path, fresh):
+    pretend_ready(monkeypatch, tmp_path, missing=("libnvinfer.so.10",))
+    monkeypatch.setattr(kernels_live, "ask_in_process", lambda _: pytest.fail("was asked, and would have crashed"))
+    assert kernel_support("onnxruntime-cuda").source.startswith("Snapshot")
+
+
+def test_a_crash_of_the_other_process_is_no_answer(monkeypatch):
+    monkeypatch.setattr(kernels_live, "_SCRIPT", "import os; os.abort()")
+    assert kernels_live.ask_in_process("CUDAExecutionProvider") is None
+    monkeypatch.setattr(kernels_live, "_SCRIPT", "print('not json')")
+    assert kernels_live.ask_in_process("CUDAExecutionProvider") is None
+    monkeypatch.setattr(kernels_live, "_SCRIPT", "import time; time.sleep(60)")
+    assert kernels_live.ask_in_process("CUDAExecutionProvider", patience_s=0.2) is None
+
+
+def test_a_damaged_cache_is_asked_anew(monkeypatch, tmp_path, fresh):
+    pretend_ready(monkeypatch, tmp_path)
+    kept = tmp_path / "kernels" / "onnxruntime-gpu-9.9.9.json"
+    kept.parent.mkdir()
+    kept.write_text('{"onnxruntime": "9.9.9", "kern')
+    rows = [["Relu", "", 14, None, {"T": [HALF]}]]
+    monkeypatch.setattr(kernels_live, "ask_in_process", lambda _: (rows, "9.9.9"))
+    assert kernel_support("onnxruntime-cuda").supports("", "Relu", 14, {"T": HALF}) is True
+    assert json.loads(kept.read_text())["kernels"] == rows
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""TensorRT: whether it could be used here. Building and timing engines is a later issue."""
+"""Whether TensorRT could be used here."""
 
 from __future__ import annotations
 
