@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from explorer.calibrate import Calibration, read_tensorrt_cache, write_tensorrt_cache
     from explorer.convert import Conversion
     from explorer.errors import ExplorerError
     from explorer.export import convert_to_mixed_precision
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from explorer.session import Exploration
 
 __all__ = [
+    "Calibration",
     "Conversion",
     "Decision",
     "Exploration",
@@ -22,12 +24,15 @@ __all__ = [
     "__version__",
     "convert_to_mixed_precision",
     "open",
+    "read_tensorrt_cache",
+    "write_tensorrt_cache",
 ]
 
 __version__ = "0.1.0"
 
 _HOMES = {
     # Public name -> where it lives; loaded at first use, so that `import explorer` stays light.
+    "Calibration": "explorer.calibrate",
     "Conversion": "explorer.convert",
     "Decision": "explorer.plan",
     "Exploration": "explorer.session",
@@ -35,6 +40,8 @@ _HOMES = {
     "Plan": "explorer.plan",
     "convert_to_mixed_precision": "explorer.export",
     "open": "explorer.opening",
+    "read_tensorrt_cache": "explorer.calibrate",
+    "write_tensorrt_cache": "explorer.calibrate",
 }
 
 

@@ -5,13 +5,15 @@ The result does not depend on a plan, so that a toggle costs only :func:`explore
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import onnx
 
 from explorer.backends.kernels import KernelSupport, kernel_support
+from explorer.convert.layer_typing import HIGH, LayerTyping, always_high
+from explorer.convert.quantised_typing import PRODUCTS, check_opset, type_int8, type_products
 from explorer.convert.traits import (
     CONTROL_FLOW,
     DTYPE_ATTRIBUTE,
@@ -23,17 +25,21 @@ from explorer.convert.traits import (
 )
 from explorer.errors import ConversionError
 from explorer.formats import get_format
+from explorer.model.quantised import source_layers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
+    from explorer.calibrate.calibration import Calibration
     from explorer.model import Layer, Model, TensorSpec
+    from explorer.model.quantised import SourceLayers
 
-__all__ = ["DEFAULT_TARGET", "LayerTyping", "Typing", "type_layers"]
+__all__ = ["DEFAULT_TARGET", "HIGH", "LayerTyping", "Typing", "type_layers"]
 
 DEFAULT_TARGET = "onnxruntime-cuda"  # whose kernels decide what may run low, unless the user names another
-HIGH = "float32"
 _HIGH_TYPE = "tensor(float)"
+_LOW_TYPES = {"fp16": "tensor(float16)", "bf16": "tensor(bfloat16)"}  # formats that ONNX operators compute in
+_PAIRED = ("int8", "fp8e4m3", "fp8e5m2")  # formats that stand between QuantizeLinear and DequantizeLinear
 _FIRST_BF16_OPSET = 13  # Cast and the arithmetic operators take bfloat16 from opset 13 (onnx/docs/Changelog.md)
 _EXACT_CAST_SOURCES = {
     # Integer types that reach the low format by way of float32 with the same result as directly (one rounding).
@@ -48,28 +54,6 @@ _KIND_REASONS = {
 _CONTAINERS = ("seq(", "optional(", "sparse(", "map")
 
 
-@dataclass(frozen=True, slots=True)
-class LayerTyping:
-    """What one layer may be.
-
-    Attributes:
-        kind: how it takes part in a plan.
-        low_inputs: for each input, whether it takes the low format when the layer runs low.
-        low_outputs: likewise for each output.
-        blocked: why the layer cannot run low, else an empty string.
-    """
-
-    kind: Kind
-    low_inputs: tuple[bool, ...]
-    low_outputs: tuple[bool, ...]
-    blocked: str = ""
-
-    @property
-    def switchable(self) -> bool:
-        """Whether a plan can choose the layer's format."""
-        return not self.blocked and self.kind in (Kind.COMPUTE, Kind.MOVEMENT, Kind.PROMOTE)
-
-
 @dataclass(frozen=True)
 class Typing:
     """What every layer of a model may be, for one low format and one backend.
@@ -80,6 +64,9 @@ class Typing:
         backend: whose kernels were asked, or None for what the operators' schemas allow.
         layers: layer id to what it may be.
         types: value name to dtype and shape.
+        unsigned: values that int8 stores without a sign, as they are never negative; the others are symmetric.
+        roots: value to the one whose scale it shares, because it holds the same elements.
+        calibration: the scales of int8; what runs or converts such a typing needs them, what decides does not.
     """
 
     model: Model
@@ -87,6 +74,9 @@ class Typing:
     backend: str | None
     layers: dict[str, LayerTyping]
     types: dict[str, TensorSpec]
+    unsigned: frozenset[str] = frozenset()
+    roots: Mapping[str, str] = field(default_factory=dict)
+    calibration: Calibration | None = None
 
 
 def type_layers(model: Model, low_format: str, backend: str | None = None) -> Typing:
@@ -94,33 +84,36 @@ def type_layers(model: Model, low_format: str, backend: str | None = None) -> Ty
 
     Args:
         model: the model.
-        low_format: ``fp16`` or ``bf16``.
+        low_format: any format but ``fp32``.
         backend: where the converted model shall run: layers without a kernel there stay in fp32. None asks no
-            backend.
+            backend. The formats that are not stored (tf32) or that quantization nodes make (int8, fp8) ask none:
+            quantization nodes run everywhere, if not always in integers.
 
     Raises:
-        ConversionError: the model's opset has no such format, or no ONNX type stores it.
+        ConversionError: the model's opset has no such format.
     """
+    source = source_layers(model)
+    if low_format not in _LOW_TYPES:
+        typer = _Typer(model, model.opset, model.types, "", get_format(low_format).name, None, source)
+        if low_format == "int8":
+            check_opset(model, low_format)
+            layers, unsigned, roots = type_int8(model, typer.refused, signed=backend == "tensorrt")
+            return Typing(model, low_format, backend, layers, typer.types, unsigned, roots)
+        layers = type_products(model, low_format, typer.refused)
+        return Typing(model, low_format, backend, layers, typer.types)
     kernels = kernel_support(backend) if backend else None
-    typer = _Typer(model, model.opset, model.types, _low_type(model, low_format), low_format, kernels)
+    typer = _Typer(model, model.opset, model.types, _low_type(model, low_format), low_format, kernels, source)
     return Typing(model, low_format, backend, {layer.id: typer.typed(layer) for layer in model.layers}, typer.types)
 
 
 def _low_type(model: Model, low_format: str) -> str:
-    names = {"fp16": "tensor(float16)", "bf16": "tensor(bfloat16)"}
-    if low_format not in names:
-        raise ConversionError(
-            f"Layers cannot be converted to {get_format(low_format).name}.",
-            why="ONNX arithmetic operators take float16 and bfloat16; other formats need quantization nodes.",
-            fix="Use fp16 or bf16.",
-        )
     if low_format == "bf16" and model.opset < _FIRST_BF16_OPSET:
         raise ConversionError(
             f"The model uses opset {model.opset}, and ONNX operators take bfloat16 from opset {_FIRST_BF16_OPSET} on.",
             why="A converted model would be invalid.",
             fix=f"Use fp16, or raise the opset: onnx.version_converter.convert_version(model, {_FIRST_BF16_OPSET}).",
         )
-    return names[low_format]
+    return _LOW_TYPES[low_format]
 
 
 @dataclass(frozen=True)
@@ -133,9 +126,26 @@ class _Typer:
     low: str
     low_format: str
     kernels: KernelSupport | None
+    source: SourceLayers
 
     def typed(self, layer: Layer) -> LayerTyping:
         """Return what the layer may be."""
+        if refused := self.refused(layer):
+            return refused
+        schema = _schema(layer.op, self.opset)
+        if schema is None:
+            return always_high(layer, Kind.COMPUTE, f"opset {self.opset} knows no operator {layer.op}")
+        if reason := self._cast_keeps(layer) or self._undefined(layer):
+            return always_high(layer, Kind.COMPUTE, reason)
+        return self._from_schema(layer, schema, KIND.get(layer.op, Kind.COMPUTE))
+
+    def refused(self, layer: Layer) -> LayerTyping | None:
+        """Return why the layer stays as it is in any low format; None where it may not."""
+        if reason := self.source.reasons.get(layer.id):
+            return replace(always_high(layer, Kind.COMPUTE, reason), stored=self.source.formats[layer.id])
+        if self._weight_is_stored(layer):
+            reason = "its weight is quantised in the source model: rounding it again would lose more"
+            return always_high(layer, Kind.COMPUTE, reason)
         dtypes = [self.types[name].dtype if name in self.types else "" for name in layer.inputs if name]
         dtypes += [self.types[name].dtype if name in self.types else "" for name in layer.outputs if name]
         kind = KIND.get(layer.op, Kind.COMPUTE) if not layer.domain else Kind.COMPUTE
@@ -143,15 +153,16 @@ class _Typer:
         if HIGH not in dtypes and plain and kind not in (Kind.CONTROL, Kind.OBSERVE):
             floats = sorted({dtype for dtype in dtypes if dtype.startswith(("float", "bfloat", "double"))})
             reason = f"computes in {floats[0]} in the source model" if floats else "carries no floating-point tensor"
-            return _high(layer, Kind.INERT, reason)
+            return always_high(layer, Kind.INERT, reason)
         if reason := self._outside_of_schemas(layer, kind, dtypes):
-            return _high(layer, kind if kind in (Kind.CONTROL, Kind.OBSERVE) else Kind.COMPUTE, reason)
-        schema = _schema(layer.op, self.opset)
-        if schema is None:
-            return _high(layer, Kind.COMPUTE, f"opset {self.opset} knows no operator {layer.op}")
-        if reason := KEPT.get(layer.op) or self._cast_keeps(layer) or self._undefined(layer):
-            return _high(layer, Kind.COMPUTE, reason)
-        return self._from_schema(layer, schema, kind)
+            return always_high(layer, kind if kind in (Kind.CONTROL, Kind.OBSERVE) else Kind.COMPUTE, reason)
+        return always_high(layer, Kind.COMPUTE, KEPT[layer.op]) if layer.op in KEPT else None
+
+    def _weight_is_stored(self, layer: Layer) -> bool:
+        """Return whether a low format with scales of its own would meet a weight that has scales already."""
+        if layer.op not in PRODUCTS or self.low_format not in _PAIRED:
+            return False
+        return any(name in self.source.stored for name in layer.inputs[:2])
 
     def _outside_of_schemas(self, layer: Layer, kind: Kind, dtypes: list[str]) -> str:
         """Return why the layer stays as it is whatever its schema says, or an empty string."""
@@ -212,7 +223,7 @@ class _Typer:
         primary = [v for v in (outputs if any(outputs) else inputs) if v and v not in kept]
         if not primary or not low_vars.issuperset(primary):
             fixed = next((v for v in primary if v not in low_vars), "all its tensors")
-            return _high(
+            return always_high(
                 layer, Kind.COMPUTE, f"{layer.op} of opset {schema.since_version} takes only float32 here ({fixed})"
             )
         if self.kernels is not None:
@@ -221,12 +232,8 @@ class _Typer:
                 reason = (
                     f"{self.kernels.backend} has no {self.low} kernel for {layer.op} of opset {schema.since_version}"
                 )
-                return _high(layer, Kind.COMPUTE, reason)
+                return always_high(layer, Kind.COMPUTE, reason)
         return LayerTyping(kind, tuple(v in low_vars for v in inputs), tuple(v in low_vars for v in outputs))
-
-
-def _high(layer: Layer, kind: Kind, reason: str) -> LayerTyping:
-    return LayerTyping(kind, (False,) * len(layer.inputs), (False,) * len(layer.outputs), reason)
 
 
 def _variables(

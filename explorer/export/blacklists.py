@@ -45,8 +45,10 @@ TOOLS: Final[Mapping[str, str]] = {
 }
 """Every tool by name, with its label."""
 
-_HIGH: Final = "fp32"
 _SPECIAL: Final = re.compile(r"[,:*]")  # what separates, or matches anything, in trtexec's specifications
+_CONVERTED: Final = ("fp16", "bf16")  # formats that converters know
+_TENSORRT: Final = ("trtexec", "polygraphy")
+_FLAGS: Final = ("int8",)  # formats that TensorRT 10's builder has a flag for beside them
 _UNNAMED: Final = 3  # layers that a note names
 
 
@@ -61,14 +63,23 @@ def blacklist_text(tool: str, model: Model, decisions: Decisions) -> tuple[str, 
         decisions: of the plan.
 
     Raises:
-        ExportError: there is no such tool.
+        ExportError: there is no such tool, or it does not convert to the plan's format.
     """
     if tool not in TOOLS:
         raise ExportError(
             f"There is no tool '{tool}' to write a blacklist for.",
             fix=nearest(tool, TOOLS) or f"Known: {', '.join(TOOLS)}.",
         )
-    kept = [layer for layer in model.layers if decisions[layer.id].format == _HIGH]
+    low = decisions.plan.format
+    if low not in _CONVERTED and not (tool in _TENSORRT and low in _FLAGS):
+        raise ExportError(
+            f"{tool} takes no blacklist of a plan of {low}.",
+            why=f"It converts to {' or '.join(_CONVERTED)}; what {low} needs is in the converted model itself.",
+            fix="Export the ONNX model.",
+        )
+    # To TensorRT, layers that came quantised are int8 already; other tools would convert them, so they are kept there.
+    left = (low, NO_FORMAT, "int8") if tool in _TENSORRT else (low, NO_FORMAT)
+    kept = [layer for layer in model.layers if decisions[layer.id].format not in left]
     notes = _about_names(model, kept, by_name=tool != "torch")
     text, more = _WRITERS[tool](model, decisions, kept)
     return text, " ".join([*more, *notes])
@@ -179,11 +190,12 @@ def _modelopt(model: Model, decisions: Decisions, kept: Sequence[Layer]) -> tupl
 
 
 def _whole_op_types(model: Model, decisions: Decisions) -> list[str]:
-    """Return op types of which no layer runs low and at least one stays in fp32."""
+    """Return op types of which no layer runs in the plan's format and at least one has float32 tensors."""
     formats: dict[str, set[str]] = {}
     for layer in model.layers:
         formats.setdefault(layer.op, set()).add(decisions[layer.id].format)
-    return sorted(op for op, found in formats.items() if found - {NO_FORMAT} == {_HIGH})
+    low = decisions.plan.format
+    return sorted(op for op, found in formats.items() if found - {NO_FORMAT} and low not in found)
 
 
 def _only_fp16(low: str, package: str) -> list[str]:

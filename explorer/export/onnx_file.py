@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from explorer.errors import ExportError
+from explorer.errors import ConversionError, ExportError
 from explorer.export.files import replacing
 from explorer.model.wire import serialized
 
@@ -33,9 +33,16 @@ def save_onnx(conversion: Conversion, source: Model, path: str | Path) -> tuple[
         path: the file to write.
 
     Raises:
+        ConversionError: no ONNX file can hold the plan.
         ExportError: the file is the source model's own, or cannot be written; then nothing has changed.
     """
     target = Path(path)
+    if conversion.refusal:
+        raise ConversionError(
+            f"No ONNX file can hold this plan: {conversion.refusal}.",
+            why="Nothing was written.",
+            fix="Use fp16, bf16 or int8, or change the plan.",
+        )
     _refuse_source(source, target)
     weights = [value.const_value for value in conversion.ir.graph.initializers.values()]
     size = sum(tensor.nbytes for tensor in weights if tensor is not None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from explorer.calibrate.calibration import METHODS
 from explorer.convert import DEFAULT_TARGET
 from explorer.plan import PRESETS, Plan
 
@@ -12,13 +13,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from explorer.calibrate import Calibration
     from explorer.plan import Rule
 
-__all__ = ["RULE_ARGUMENTS", "plan_calls", "rule_runs", "session_code"]
+__all__ = ["RULE_ARGUMENTS", "calibration_lines", "plan_calls", "rule_runs", "session_code"]
 
 WIDTH: Final = 100  # columns; a single longer name still stands on one line
 RULE_ARGUMENTS: Final = {"op": "op_types", "layer": "layers", "scope": "scopes"}
 _INDENT: Final = "    "
+_METHOD, _PERCENTILE = "percentile", 99.99  # what Exploration.calibrate takes by default
+_HIGH: Final = "fp32"
+_INT8: Final = "int8"
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,12 @@ class _Call:
     def text(self) -> str:
         """Return the call on one line."""
         return f"{self.method}({', '.join(_argument(name, repr(value)) for name, value in self.arguments)})"
+
+    def on(self, plan: Plan) -> Plan:
+        """Return what the call makes of a plan."""
+        given = [value for name, value in self.arguments if not name]
+        made: Plan = getattr(plan, self.method)(*given, **{name: value for name, value in self.arguments if name})
+        return made
 
     def wrapped(self, indent: str) -> str:
         """Return the call in as many lines as it takes; the first is not indented."""
@@ -71,6 +82,7 @@ def session_code(
     export: str | Path | None = None,
     report: str | Path | None = None,
     clamp: bool = False,
+    calibration: Calibration | None = None,
 ) -> str:
     """Return a script that opens the model, sets the plan, measures, and writes model and report.
 
@@ -83,6 +95,7 @@ def session_code(
         export: the ONNX file to write; None writes none.
         report: the HTML file to write; None writes none.
         clamp: as :meth:`Exploration.export` takes it.
+        calibration: what the scales of int8 come from; told only where the plan asks for int8.
 
     >>> print(session_code("net.onnx", Plan(), export="net.fp16.onnx"))
     import explorer
@@ -96,6 +109,8 @@ def session_code(
         opened.append(("inputs", str(inputs)))
     more: list[tuple[str, Any]] = [] if target == DEFAULT_TARGET else [("target", target)]
     lines = ["import explorer", "", f"x = {_Call('explorer.open', (*opened, *more)).wrapped(_INDENT[:0])}"]
+    if calibration is not None and _INT8 in plan.formats:
+        lines += calibration_lines(calibration)
     if plan != Plan():
         lines.append(f"x.plan = {plan_calls(plan)}")
     lines.append("x.errors()")
@@ -106,6 +121,23 @@ def session_code(
         gpu: tuple[tuple[str, Any], ...] = (("gpu_model", gpu_model),) if gpu_model else ()
         lines.append(_Call("x.report", (("", str(report)), *gpu, *clamped)).text())
     return "\n".join(lines)
+
+
+def calibration_lines(calibration: Calibration) -> list[str]:
+    """Return the lines that make a calibration again, with the samples of the session; none for the one by default.
+
+    >>> from explorer.calibrate import Calibration
+    >>> calibration_lines(Calibration({}, "entropy", 32)), calibration_lines(Calibration({}, "percentile", 360))
+    (["x.calibrate(method='entropy')"], [])
+    """
+    if calibration.method not in METHODS:
+        return [f"# The scales of int8 came from elsewhere ({calibration.description}): set x.calibration to them."]
+    arguments: list[tuple[str, Any]] = []
+    if calibration.method != _METHOD:
+        arguments.append(("method", calibration.method))
+    if calibration.method == _METHOD and calibration.percentile != _PERCENTILE:
+        arguments.append(("percentile", calibration.percentile))
+    return [_Call("x.calibrate", tuple(arguments)).text()] if arguments else []
 
 
 def _calls(plan: Plan) -> tuple[_Call, list[_Call]]:
@@ -119,8 +151,8 @@ def _calls(plan: Plan) -> tuple[_Call, list[_Call]]:
     for begin, start in ways:
         made, calls = start, []
         for run in rule_runs(plan.rules[len(start.rules) :]):
-            call = _rule_call(run)
-            made = getattr(made, call.method)(**dict(call.arguments))
+            call = _rule_call(run, plan.format)
+            made = call.on(made)
             calls.append(call)
         if plan.overrides:
             calls.append(_Call("set", (("", dict(plan.overrides)),)))
@@ -152,11 +184,15 @@ def rule_runs(rules: Iterable[Rule]) -> list[list[Rule]]:
     return runs
 
 
-def _rule_call(run: Sequence[Rule]) -> _Call:
+def _rule_call(run: Sequence[Rule], low_format: str) -> _Call:
     named: dict[str, list[str]] = {}
     for rule in run:
         named.setdefault(RULE_ARGUMENTS[rule.kind], []).append(rule.pattern)
-    return _Call("block" if run[0].format == "fp32" else "allow", tuple(named.items()))
+    first: tuple[tuple[str, Any], ...] = ()
+    method = {_HIGH: "block", low_format: "allow"}.get(run[0].format, "use")
+    if method == "use":
+        first = (("", run[0].format),)
+    return _Call(method, (*first, *named.items()))
 
 
 def _argument(name: str, value: str) -> str:

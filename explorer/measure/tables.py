@@ -49,6 +49,18 @@ class LayerSums:
         """Return ``values`` where a layer was measured, ``otherwise`` elsewhere."""
         return np.where(self.measured, values, otherwise)
 
+    def where(self, mine: npt.ArrayLike, other: LayerSums) -> LayerSums:
+        """Return these sums for the layers of the mask ``mine``, and those of ``other`` for the others."""
+        mask = np.asarray(mine, np.bool_)
+        made = object.__new__(LayerSums)
+        made.measured = np.where(mask, self.measured, other.measured)
+        columns = {
+            item.name: np.where(mask, getattr(self.sums, item.name), getattr(other.sums, item.name))
+            for item in fields(self.sums)
+        }
+        made.sums = type(self.sums)(**columns)
+        return made
+
 
 def by_layer(layers: Sequence[Layer], values: Sequence[str], sums: ErrorSums | RangeSums) -> LayerSums:
     """Return the sums by layer, those of a layer's outputs together."""

@@ -24,6 +24,8 @@ __all__ = ["Plan", "Rule", "Wish"]
 _KINDS = ("op", "layer", "scope")
 _JSON_VERSION = 1
 _HIGH = "fp32"
+_MIXED = ("fp16", "bf16")  # low formats of plans that may run layers in int8 besides
+_INT8 = "int8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +94,9 @@ class Plan:
     True
 
     Attributes:
-        format: the low format of the plan (``fp16`` or ``bf16``).
+        format: the low format of the plan, any but ``fp32``. A plan of ``fp16`` or ``bf16`` may ask for ``int8`` too.
         base: what layers run in that no rule names: the low format, or ``fp32``.
-        keep_io: graph inputs and outputs keep their types.
+        keep_io: graph inputs and outputs keep their types; only in plans of ``fp16`` and ``bf16`` they may not.
         rules: later ones win over earlier ones.
         overrides: layer id to format; they win over all rules.
     """
@@ -108,14 +110,25 @@ class Plan:
     def __post_init__(self) -> None:
         if self.format == _HIGH or self.format not in FORMATS:
             raise PlanError(
-                f"'{self.format}' is no low format of a plan.", fix=nearest(self.format, FORMATS) or "Use fp16 or bf16."
+                f"'{self.format}' is no low format of a plan.",
+                fix=nearest(self.format, FORMATS)
+                or f"Use one of: {', '.join(name for name in FORMATS if name != _HIGH)}.",
             )
         object.__setattr__(self, "base", self.base or self.format)
         object.__setattr__(self, "overrides", MappingProxyType(dict(self.overrides)))
+        if not self.keep_io and self.format not in _MIXED:
+            raise PlanError(
+                f"The model's inputs and outputs cannot be {self.format}.",
+                why="Only fp16 and bf16 are types that operators take and give; other formats stand inside of a model.",
+                fix="Use keep_io=True.",
+            )
+        allowed = (_HIGH, self.format, *((_INT8,) if self.format in _MIXED else ()))
         for name in (self.base, *(rule.format for rule in self.rules), *self.overrides.values()):
-            if name not in (_HIGH, self.format):
+            if name not in allowed:
                 raise PlanError(
-                    f"The plan is of {self.format} and asks for '{name}'.", fix=f"Use '{_HIGH}' or '{self.format}'."
+                    f"The plan is of {self.format} and asks for '{name}'.",
+                    why="A plan has one low format; only one of fp16 or bf16 may name int8 besides.",
+                    fix=f"Use {' or '.join(repr(each) for each in allowed)}.",
                 )
 
     def __hash__(self) -> int:
@@ -148,6 +161,30 @@ class Plan:
     def allow(self, *, op_types: Iterable[str] = (), layers: Iterable[str] = (), scopes: Iterable[str] = ()) -> Plan:
         """Return the plan with these layers in the low format again; arguments as for :meth:`block`."""
         return self._with(self.format, op_types, layers, scopes)
+
+    def use(
+        self,
+        format: str,  # noqa: A002 - the field's word
+        *,
+        op_types: Iterable[str] = (),
+        layers: Iterable[str] = (),
+        scopes: Iterable[str] = (),
+    ) -> Plan:
+        """Return the plan with these layers in a format; arguments as for :meth:`block`.
+
+        >>> Plan().use("int8", op_types=["Conv"]).formats
+        ('fp16', 'int8')
+
+        Raises:
+            PlanError: the plan cannot have this format.
+        """
+        return self._with(format, op_types, layers, scopes)
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """The low formats that the plan names, its own first."""
+        named = (self.base, *(rule.format for rule in self.rules), *self.overrides.values())
+        return tuple(dict.fromkeys((self.format, *(name for name in named if name != _HIGH))))
 
     def _with(self, wanted: str, ops: Iterable[str], layers: Iterable[str], scopes: Iterable[str]) -> Plan:
         added = self._rules(wanted, ops, layers, scopes)

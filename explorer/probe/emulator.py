@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,9 @@ from explorer.errors import ModelError
 from explorer.measure import ErrorSums, RangeSums
 from explorer.probe.graphs import Woven, weave_exact, weave_local, weave_ranges
 from explorer.probe.metrics import OUTPUT_SUMS, SUMS, Care
+from explorer.probe.outcomes import AccumulatedError, LocalError, Ranges
 from explorer.probe.picks import PICKS, pick_vector
+from explorer.probe.rounding import check_calibrated
 from explorer.probe.runs import Progress, Runs
 from explorer.probe.switchable import SWITCHES, switch_vector, weave_switchable
 from explorer.probe.values import LayerValues, exact_histograms, look, shown_values
@@ -20,7 +22,7 @@ from explorer.probe.values import LayerValues, exact_histograms, look, shown_val
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from explorer.backends.runtime import Cancel, Session
+    from explorer.backends.runtime import Cancel, Provider, Session
     from explorer.convert import Decisions, Typing
     from explorer.measure import Histogram
     from explorer.model import Samples
@@ -32,63 +34,31 @@ Floats = npt.NDArray[np.float64]
 _FIRST_OPSET = 9  # Where and IsNaN, which the sums need, are in ONNX from opset 9 on
 _LARGE, _SMALL = 1e15, 1e-15  # beyond them squares of float32 values overflow, or vanish, in sums of float32
 _EXACT_CACHE_BYTES = 2 << 30  # exact values of all samples are kept up to here, so that a toggle runs the plan alone
+_MOST_SCALE = 126  # exponent: what is subnormal in float32 comes near enough to 1
 _RANGE_PASSES = 3  # the first finds what needs care, the second masks it, the third scales what was masked
 
 
-@dataclass(frozen=True)
-class Ranges:
-    """Where the exact values of each float32 tensor lie; ``values`` names the entries of ``sums``."""
-
-    values: tuple[str, ...]
-    sums: RangeSums
-
-
-@dataclass(frozen=True)
-class LocalError:
-    """Error of each layer's result when only that layer runs low and its inputs are exact."""
-
-    values: tuple[str, ...]
-    sums: ErrorSums
-
-
-@dataclass(frozen=True)
-class AccumulatedError:
-    """Error of each layer's result, and of the model's outputs, when a whole plan runs low.
-
-    Attributes:
-        values: names of the entries of ``sums``.
-        sums: of the layers' results.
-        outputs: names of the entries of ``output_sums``.
-        output_sums: of the model's float32 outputs, as the converted model returns them.
-        exact_outputs: the outputs of the exact model by name, samples joined along axis 0; empty unless asked for.
-        plan_outputs: likewise under the plan.
-        incomparable: values whose number of elements differed between the exact model and the plan.
-    """
-
-    values: tuple[str, ...]
-    sums: ErrorSums
-    outputs: tuple[str, ...]
-    output_sums: ErrorSums
-    exact_outputs: Mapping[str, npt.NDArray[Any]]
-    plan_outputs: Mapping[str, npt.NDArray[Any]]
-    incomparable: frozenset[str] = frozenset()
-
-
 class Emulator:
-    """Emulates one low format on one set of samples.
+    """Emulates one low format on one set of samples, and int8 beside it where plans ask for both.
 
     Rounding is emulated exactly: results are what storage in the low format with float32 arithmetic gives, and
     therefore independent of the machine up to the order of float32 sums.
 
     Args:
-        typing: what each layer may be; it says where conversion would round.
+        typing: what each layer may be; it says where conversion would round, and holds the calibration of int8.
         samples: what runs through the model.
+        int8: what each layer may be in int8, with its calibration, for plans of another format that ask for it too.
+            Ranges and local errors are those of ``typing`` alone.
+        native: layers that run low hold true operators of the format instead of emulated ones.
+        provider: ``cpu`` or ``cuda``, where everything runs.
+        device: index of the CUDA device.
         threads: of the runtime; by default what this process may use.
         progress: called after each batch.
         cancel: stops a run from another thread.
 
     Raises:
         ModelError: the model's opset is older than 9.
+        CalibrationError: int8 is asked for, and the typing has no calibration.
     """
 
     def __init__(
@@ -96,6 +66,10 @@ class Emulator:
         typing: Typing,
         samples: Samples,
         *,
+        int8: Typing | None = None,
+        native: bool = False,
+        provider: Provider = "cpu",
+        device: int = 0,
         threads: int | None = None,
         progress: Progress | None = None,
         cancel: Cancel | None = None,
@@ -105,8 +79,12 @@ class Emulator:
                 f"The model uses opset {typing.model.opset}; errors are measured from opset {_FIRST_OPSET} on.",
                 fix=f"Raise it: onnx.version_converter.convert_version(model, {_FIRST_OPSET}).",
             )
+        for each in (typing, int8):
+            if each is not None:
+                check_calibrated(each)
+        self.int8, self._native, self._provider = int8, native, provider
         self.typing, self.samples = typing, samples
-        self._runs = Runs(samples, threads=threads, progress=progress, cancel=cancel)
+        self._runs = Runs(samples, threads=threads, progress=progress, cancel=cancel, provider=provider, device=device)
         self._cares = self._shape_cares()
         self._ranges: Ranges | None = None
         self._local: LocalError | None = None
@@ -169,7 +147,7 @@ class Emulator:
             largest = max((size.max(initial=0.0) for size in sizes), default=0.0)
             care = replace(self._care(name), masked=any(map(_has_nonfinite, arrays)))
             if largest > _LARGE or 0 < largest < _SMALL:
-                care = replace(care, scale=float(2.0 ** -np.frexp(largest)[1]))
+                care = replace(care, scale=_scale_for(largest))
             self._cares[name] = care
         return given
 
@@ -199,7 +177,7 @@ class Emulator:
             if not np.isfinite(largest) or (np.isnan(squares) and not care.masked):
                 better = replace(care, masked=True)
             elif largest > _LARGE or 0 < largest < _SMALL:
-                better = replace(care, scale=float(2.0 ** -np.frexp(largest)[1]))
+                better = replace(care, scale=_scale_for(largest))
             if better != care:
                 self._cares[value] = better
                 news = True
@@ -220,7 +198,7 @@ class Emulator:
             return self._local
 
     def _measure_local(self) -> LocalError:
-        woven = weave_local(self.typing, self._cares)
+        woven = weave_local(self.typing, self._cares, native=self._native)
         if not woven.values:
             return LocalError((), ErrorSums.zeros(0))
         session = self._runs.compile(woven)
@@ -290,12 +268,22 @@ class Emulator:
             ModelError: the layer makes no float32 tensor, or stands in the body of another.
         """
         shown = shown_values(self.typing, layer_id)
+        decisions = replace(decisions, typing=self.typing, int8=self.int8 or decisions.int8)  # with their calibration
         with self._runs.turn():
             found = self.ranges()
             elements = dict(zip(found.values, found.sums.elements.tolist(), strict=True))
             size = elements[shown[output]] if 0 <= output < len(shown) else 0
             compiled = self._compiled_switchable(pickable=True)
-            return look(self._runs, compiled, self._exact, decisions, (layer_id, output), elements=size)
+            return look(
+                self._runs,
+                compiled,
+                self._exact,
+                decisions,
+                (layer_id, output),
+                elements=size,
+                backend=f"onnxruntime-{self._provider}",
+                native=self._native,
+            )
 
     def histograms(self) -> dict[str, Histogram]:
         """Return the histogram of the exact values of each float32 tensor that a layer makes, by its name.
@@ -313,7 +301,9 @@ class Emulator:
         if self._switchable is None:
             elements = int(self.ranges().sums.elements.sum())
             fits = elements * np.dtype(np.float32).itemsize <= _EXACT_CACHE_BYTES
-            woven = weave_switchable(self.typing, self._cares, exact_fed=fits, pickable=pickable)
+            woven = weave_switchable(
+                self.typing, self._cares, exact_fed=fits, pickable=pickable, int8=self.int8, native=self._native
+            )
             session = self._runs.compile(woven)
             outputs = [spec.name for spec in self.typing.model.outputs]
             if not self._exact and (woven.fed or not set(session.output_names).issuperset(outputs)):
@@ -397,6 +387,11 @@ def _range_sums(part: Mapping[str, Floats], scales: Floats) -> RangeSums:
         flushed=counts(part["nonzero"] - part["kept"]),
         nonfinite=counts(infinite + part["nan"]),
     )
+
+
+def _scale_for(largest: float) -> float:
+    """Return a power of two that brings values of this size near 1, as far as float32 has it."""
+    return float(2.0 ** min(-int(np.frexp(largest)[1]), _MOST_SCALE))
 
 
 def _outputs(_: int, out: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import onnx
 
 from explorer.convert.traits import PERMUTING, Kind
 from explorer.convert.typing import HIGH
+from explorer.probe.bands import Bands
 from explorer.probe.low import LowLayers
 from explorer.probe.metrics import COLUMN_TYPES, Care, Parts, compare, observe, repeat
 from explorer.probe.picks import EXACT, Pick, Picks
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from explorer.convert import Typing
+    from explorer.probe.native import NativeLayers
 
-__all__ = ["Woven", "is_float", "type_of", "weave_exact", "weave_local", "weave_pickable", "weave_ranges"]
+__all__ = ["Woven", "is_float", "low_layers", "type_of", "weave_exact", "weave_local", "weave_pickable", "weave_ranges"]
 
 
 @dataclass(frozen=True)
@@ -88,14 +90,20 @@ def weave_ranges(typing: Typing, cares: Mapping[str, Care]) -> Woven:
             if root in known:
                 repeat(graph, known[root])
             else:
-                known[value] = observe(graph, value, cares.get(value, Care()), typing.format)
+                known[value] = observe(graph, value, cares.get(value, Care()), Bands.of_tensor(typing, value))
     return Woven(*graph.finish(COLUMN_TYPES), tuple(values))
 
 
-def weave_local(typing: Typing, cares: Mapping[str, Care]) -> Woven:
-    """Return the graph in which each layer's exact inputs also feed a low twin, whose error is summed."""
+def weave_local(typing: Typing, cares: Mapping[str, Care], *, native: bool = False) -> Woven:
+    """Return the graph in which each layer's exact inputs also feed a low twin, whose error is summed.
+
+    Args:
+        typing: what each layer may be.
+        cares: values that need care.
+        native: the twins hold true low-precision operators, not emulated ones.
+    """
     graph = EmulationGraph(typing.model)
-    low = LowLayers(graph, typing)
+    low = low_layers(graph, typing, native=native)
     values: list[str] = []
     rounded: dict[str, str] = {}
     known: dict[str, Parts] = {}  # sums of the rounding of a value itself
@@ -123,6 +131,15 @@ def weave_local(typing: Typing, cares: Mapping[str, Care]) -> Woven:
     return Woven(*graph.finish(COLUMN_TYPES), tuple(values))
 
 
+def low_layers(graph: EmulationGraph, typing: Typing, *, native: bool = False) -> LowLayers | NativeLayers:
+    """Return what makes low copies of layers inside ``graph``: emulated, or of true low-precision operators."""
+    if not native:
+        return LowLayers(graph, typing)
+    from explorer.probe.native import NativeLayers  # noqa: PLC0415 - emulation alone does without
+
+    return NativeLayers(graph, typing)
+
+
 class _Roots:
     """Values that hold the same elements as another one, in another shape or order, and therefore the same sums."""
 
@@ -143,11 +160,11 @@ def _compare_rounded(graph: EmulationGraph, typing: Typing, value: str, rounded:
     """Sum the error of rounding ``value``; moving and rounding commute, so it is the local error of what moves it."""
     if value not in rounded:
         rounded[value] = f"{value}::low"
-        graph.nodes += rounding_nodes(value, rounded[value], typing.format)
+        graph.nodes += rounding_nodes(value, rounded[value], typing, value)
     return compare(graph, value, rounded[value], care)
 
 
-def _twin(low: LowLayers, node: onnx.NodeProto, rounded: dict[str, str]) -> Nodes:
+def _twin(low: LowLayers | NativeLayers, node: onnx.NodeProto, rounded: dict[str, str]) -> Nodes:
     """Return nodes that compute ``<output>::twin`` from the layer's exact inputs with only this layer low."""
     if low.typing.layers[node.name].switchable:
         return low.nodes(node, "twin", str, lambda value: f"{value}::twin", shared=rounded)

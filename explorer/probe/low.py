@@ -6,13 +6,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from explorer.convert.traits import Kind
-from explorer.probe.rounding import rounded_weight, rounding_nodes
+from explorer.probe.rounding import reads_rounded, rounded_weight, rounding_nodes, way_of_reading
 from explorer.probe.weave import EmulationGraph, Nodes, Rename, bodies, renamed
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     import onnx
 
     from explorer.convert import Typing
+    from explorer.model import Layer
 
 __all__ = ["LowLayers", "adds_value"]
 
@@ -35,21 +38,28 @@ class LowLayers:
 
     graph: EmulationGraph
     typing: Typing
-    _weights: dict[str, str] = field(default_factory=dict)
+    _weights: dict[tuple[str, Hashable], str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         fed = {value.name for value in self.typing.model.ir.graph.inputs}
         self.constants = set(self.typing.model.weights) - fed
 
-    def weight(self, name: str) -> str:
-        """Return the name of a weight as low layers see it; the weight itself where rounding changes nothing."""
-        if name not in self._weights:
+    def weight(self, layer: Layer, index: int) -> str:
+        """Return the name of a weight as a low layer reads it; the weight itself where rounding changes nothing.
+
+        Args:
+            layer: which reads it.
+            index: which of the layer's inputs it is.
+        """
+        name, way = layer.inputs[index], way_of_reading(self.typing, layer, index)
+        if (name, way) not in self._weights:
             tensor = self.typing.model.ir.graph.initializers[name].const_value
             assert tensor is not None
             exact = tensor.numpy()
-            rounded = rounded_weight(exact, self.typing.format)
-            self._weights[name] = name if (rounded == exact).all() else self.graph.weight(f"{name}::low", rounded)
-        return self._weights[name]
+            rounded = rounded_weight(exact, self.typing, layer, index)
+            made = f"{name}::{self.typing.format}" + ("" if way is None else f"::{way}")
+            self._weights[name, way] = name if (rounded == exact).all() else self.graph.weight(made, rounded)
+        return self._weights[name, way]
 
     def nodes(
         self,
@@ -69,23 +79,23 @@ class LowLayers:
             outputs: from the layer's outputs to the wanted names.
             shared: tensors of this graph that are rounded already, to be read and added to; None shares nothing.
         """
-        may = self.typing.layers[node.name]
+        may, layer = self.typing.layers[node.name], self.typing.model.layer(node.name)
         rounded = {} if shared is None else shared
         copy = renamed(node, f"{node.name}::{tag}", inputs, outputs)
         before, after = Nodes(), Nodes()
-        for index, takes_low in enumerate(may.low_inputs):
+        for index, takes_low in enumerate(reads_rounded(self.typing, layer)):
             value = node.input[index]
             if not (value and takes_low):
                 continue
             here = copy.input[index]
             if here == value and value in self.constants:
-                copy.input[index] = self.weight(value)
+                copy.input[index] = self.weight(layer, index)
                 continue
             if here not in rounded:
                 # Layers of one body may take the same value, and bodies see the names around them: the layer's id tells
                 # their copies apart.
                 rounded[here] = f"{here}::low" if shared is not None else f"{here}::low::{node.name}::{tag}"
-                before += rounding_nodes(here, rounded[here], self.typing.format)
+                before += rounding_nodes(here, rounded[here], self.typing, value)
             copy.input[index] = rounded[here]
         for index, gives_low in enumerate(may.low_outputs):
             if not (node.output[index] and gives_low) or (
@@ -94,7 +104,7 @@ class LowLayers:
                 continue  # moving rounded values rounds nothing further
             wanted = copy.output[index]
             copy.output[index] = f"{wanted}::raw"
-            after += rounding_nodes(copy.output[index], wanted, self.typing.format)
+            after += rounding_nodes(copy.output[index], wanted, self.typing, node.output[index])
         return Nodes([*before, copy, *after])
 
     def lower_bodies(self, node: onnx.NodeProto) -> bool:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 
-from explorer.formats import get_format
-from explorer.probe.weave import EmulationGraph, Nodes
+from explorer.probe.weave import EmulationGraph, Nodes, number
+
+if TYPE_CHECKING:
+    from explorer.probe.bands import Bands
 
 __all__ = ["COLUMN_TYPES", "OUTPUT_SUMS", "SUMS", "Care", "Parts", "compare", "observe", "repeat"]
 
@@ -42,9 +45,8 @@ class Care:
 Parts = dict[str, str]  # name of a sum -> the one-element tensor that holds it
 
 
-def observe(graph: EmulationGraph, value: str, care: Care, low_format: str) -> Parts:
-    """Append the sums that say where the values of ``value`` lie relative to the format, and return them."""
-    fmt = get_format(low_format)
+def observe(graph: EmulationGraph, value: str, care: Care, bands: Bands) -> Parts:
+    """Append the sums that say where the values of ``value`` lie relative to what a format loses, and return them."""
     nodes = Nodes()
     flat = _flat(graph, nodes, value, f"{value}::o")
     size = nodes.add("Abs", [flat], f"{flat}::abs")
@@ -52,7 +54,7 @@ def observe(graph: EmulationGraph, value: str, care: Care, low_format: str) -> P
     if care.masked:
         finite = _finite(graph, nodes, size)
         exact = nodes.add("Where", [finite, flat, graph.constant("::zero", 0.0)], f"{flat}::finite")
-        parts["infinite"] = _count_above(graph, nodes, size, "::largest", float(np.finfo(np.float32).max))
+        parts["infinite"] = _count_above(nodes, size, "largest", float(np.finfo(np.float32).max))
         parts["nan"] = _count(nodes, nodes.add("IsNaN", [flat], f"{flat}::isnan"))
         size = nodes.add("Abs", [exact], f"{exact}::abs")
     scaled = _scaled(graph, nodes, exact, care.scale)
@@ -60,13 +62,13 @@ def observe(graph: EmulationGraph, value: str, care: Care, low_format: str) -> P
     parts["max_abs"] = nodes.add("ReduceMax", [size], f"{flat}::max", keepdims=1)
     parts["elements"] = nodes.add("Shape", [flat], f"{flat}::n")
     below = {
-        "kept": fmt.flush_threshold,
-        "normal": float(np.nextafter(np.float32(fmt.subnormal_threshold), np.float32(0))),
-        "overflow": float(np.nextafter(np.float32(fmt.overflow_threshold), np.float32(0))),
+        "kept": bands.subnormal,
+        "normal": float(np.nextafter(np.float32(bands.normal), np.float32(0))),
+        "overflow": float(np.nextafter(np.float32(bands.overflow), np.float32(0))),
         "nonzero": 0.0,
     }
     for name, limit in below.items():
-        parts[name] = _count_above(graph, nodes, size, f"::{name}", limit)
+        parts[name] = _count_above(nodes, size, name, limit)
     return _place(graph, nodes, parts, care, (value,), prefix=SUMS)
 
 
@@ -122,8 +124,8 @@ def _scaled(graph: EmulationGraph, nodes: Nodes, value: str, scale: float) -> st
     return nodes.add("Mul", [value, graph.constant(f"::scale{scale!r}", scale)], f"{value}::scaled")
 
 
-def _count_above(graph: EmulationGraph, nodes: Nodes, size: str, name: str, limit: float) -> str:
-    return _count(nodes, nodes.add("Less", [graph.constant(name, limit), size], f"{size}{name}"))
+def _count_above(nodes: Nodes, size: str, name: str, limit: float) -> str:
+    return _count(nodes, nodes.add("Less", [number(float(np.float32(limit))), size], f"{size}::{name}"))
 
 
 def _count(nodes: Nodes, condition: str) -> str:

@@ -13,6 +13,7 @@ from explorer.backends.runtime import Cancel, Session, create_session, default_t
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from explorer.backends.runtime import Provider
     from explorer.model import Samples
     from explorer.probe.graphs import Woven
 
@@ -30,12 +31,23 @@ class Runs:
         threads: of the runtime; None takes what this process may use.
         progress: called after each batch.
         cancel: stops a run from another thread; may be replaced at any time, and the next turn then takes the new one.
+        provider: ``cpu`` or ``cuda``, where sessions run.
+        device: index of the CUDA device.
     """
 
     def __init__(
-        self, samples: Samples, *, threads: int | None, progress: Progress | None, cancel: Cancel | None
+        self,
+        samples: Samples,
+        *,
+        threads: int | None,
+        progress: Progress | None,
+        cancel: Cancel | None,
+        provider: Provider = "cpu",
+        device: int = 0,
     ) -> None:
         self.samples = samples
+        self._provider: Provider = provider
+        self._device = device
         self.cancel = cancel or Cancel()
         threads = threads or default_threads()
         # Batches side by side, each on few threads, beat one batch on all: no operator waits for another thread.
@@ -74,6 +86,8 @@ class Runs:
         # No graph optimization: fusions would compute a layer differently on the exact path than on the plan's.
         return create_session(
             woven.model,
+            provider=self._provider,
+            device=self._device,
             optimize="none",
             threads=self._threads,
             initializers=woven.arrays,

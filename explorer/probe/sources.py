@@ -12,7 +12,7 @@ import numpy as np
 from explorer.convert.traits import Kind
 from explorer.convert.typing import HIGH
 from explorer.probe.low import adds_value
-from explorer.probe.rounding import rounded_weight
+from explorer.probe.rounding import STORED, reads_rounded, rounded_elements, rounded_weight
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -45,7 +45,8 @@ class Sources:
         touched: by layer id, the sources that are rounded when the layer runs low; only layers that may.
         outputs: sources that are rounded when the model's inputs and outputs take the low format.
         single: by source that one layer alone sees rounded, the tensor and the id of the layer. Such are small weights
-            that several layers read: an epsilon that one of them bears may break another.
+            that several layers read: an epsilon that one of them bears may break another. Such are all weights in int8:
+            their steps depend on who reads them.
     """
 
     names: tuple[str, ...]
@@ -71,8 +72,8 @@ def rounding_sources(typing: Typing) -> Sources:
             reader.note_copies(layer)
             if typing.layers[layer.id].switchable:
                 touched[layer.id] = reader.numbers(reader.rounded(layer), layer.id)
-    model = typing.model
-    outside = reader.numbers(spec.name for spec in (*model.inputs, *model.outputs) if reader.is_float(spec.name))
+    borders = (*typing.model.inputs, *typing.model.outputs) if typing.format in STORED else ()
+    outside = reader.numbers(spec.name for spec in borders if reader.is_float(spec.name))
     kinds = tuple(reader.kind(tensor) for tensor, _ in reader.known)
     names = tuple(f"{tensor}::in::{layer_id}" if layer_id else tensor for tensor, layer_id in reader.known)
     single = {number: key for key, number in reader.known.items() if key[1]}
@@ -89,7 +90,7 @@ class _Reader:
         self.known: dict[tuple[str, str], int] = {}
         self._readers = Counter(name for layer in typing.model.layers for name in set(layer.inputs))
         self._roots: dict[str, tuple[str, ...]] = {}
-        self._unchanged: dict[str, bool] = {}
+        self._unchanged: dict[tuple[str, str], bool] = {}
 
     def is_float(self, name: str) -> bool:
         """Return whether a value is a float32 tensor."""
@@ -104,29 +105,41 @@ class _Reader:
         keys: dict[tuple[str, str], None] = {}
         for name in names:
             for root in self._roots.get(name, (name,)):
-                if not self.is_unchanged(root):
-                    keys[root, layer_id if root == name and self._is_shared(name) else ""] = None
+                alone = layer_id if root == name and self._is_single(name) else ""
+                if not self.is_unchanged(root, alone):
+                    keys[root, alone] = None
         return np.array(sorted(self.known.setdefault(key, len(self.known)) for key in keys), np.intp)
 
-    def _is_shared(self, name: str) -> bool:
-        """Return whether a value is a small weight that several layers read."""
-        if name not in self.weights or self._readers[name] == 1:
-            return False
-        return math.prod(self.typing.model.weights[name].shape) <= _SMALL
-
-    def is_unchanged(self, name: str) -> bool:
-        """Return whether a value is a weight that the format holds exactly."""
+    def _is_single(self, name: str) -> bool:
+        """Return whether a value is a weight that each of its readers rounds by itself."""
         if name not in self.weights:
             return False
-        if name not in self._unchanged:
+        if self.typing.format == "int8":
+            return True
+        return self._readers[name] > 1 and math.prod(self.typing.model.weights[name].shape) <= _SMALL
+
+    def is_unchanged(self, name: str, layer_id: str = "") -> bool:
+        """Return whether a value is a weight that the format holds exactly, as this layer reads it."""
+        if name not in self.weights:
+            return False
+        if (name, layer_id) not in self._unchanged:
             tensor = self.typing.model.ir.graph.initializers[name].const_value
             assert tensor is not None
-            values = tensor.numpy().reshape(-1)
-            self._unchanged[name] = all(
-                np.array_equal(part, rounded_weight(part, self.typing.format))
-                for part in (values[:_FIRST_LOOK], values)
-            )
-        return self._unchanged[name]
+            values = tensor.numpy()
+            if layer_id and self.typing.format == "int8":
+                layer = self.typing.model.layer(layer_id)
+                low = rounded_weight(values, self.typing, layer, layer.inputs.index(name))
+                same = np.array_equal(low, values)
+            else:
+                same = self._holds(values.reshape(-1))
+            self._unchanged[name, layer_id] = same
+        return self._unchanged[name, layer_id]
+
+    def _holds(self, values: npt.NDArray[np.float32]) -> bool:
+        """Return whether the format, which is not int8, holds some values exactly."""
+        return all(
+            np.array_equal(part, rounded_elements(part, self.typing.format)) for part in (values[:_FIRST_LOOK], values)
+        )
 
     def note_copies(self, layer: Layer) -> None:
         """Note of which tensors the results of a layer hold the elements."""
@@ -139,14 +152,21 @@ class _Reader:
         """Return the tensors that a layer rounds when it runs low."""
         may = self.typing.layers[layer.id]
         moves = may.kind is Kind.MOVEMENT and not adds_value(layer.op, self.typing.model.opset)
-        places = [*zip(layer.inputs, may.low_inputs, strict=True)]
+        places = [*zip(layer.inputs, reads_rounded(self.typing, layer), strict=True)]
         places += [] if moves else [*zip(layer.outputs, may.low_outputs, strict=True)]
         return [name for name, low in places if low and self.is_float(name)]
 
     def _copied(self, layer: Layer) -> list[str]:
-        """Return the inputs whose elements the results are; empty where results are computed."""
+        """Return the inputs whose elements the results are; empty where results are computed.
+
+        In formats whose tensors have scales of their own, or are only rounded where they are read, no other layers
+        copy but those that move what is stored.
+        """
         if layer.domain or not layer.inputs:
             return []
+        if self.typing.format not in STORED:
+            may = self.typing.layers[layer.id]
+            return [layer.inputs[0]] if may.switchable and may.kind is Kind.MOVEMENT else []
         if self.is_float(layer.inputs[0]) and (
             layer.op in _FIRST or (layer.op == "Clip" and self._holds_bounds(layer))
         ):
@@ -161,4 +181,4 @@ class _Reader:
             return all(self.is_unchanged(name) for name in clip.inputs[1:] if name)
         attributes = self.typing.model.attributes(clip.id)
         bounds = np.array([attributes[name] for name in ("min", "max") if name in attributes], np.float32)
-        return np.array_equal(bounds, rounded_weight(bounds, self.typing.format))
+        return self._holds(bounds)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer.errors import ModelError, PlanError, nearest
-from explorer.formats import get_format
 from explorer.measure.histogram import Counts, Histogram, common_axis, tally
+from explorer.probe.bands import Bands
 from explorer.probe.graphs import is_float, weave_pickable
 from explorer.probe.picks import EXACT, PICKS, PLAN, SIZES, Pick, pick_vector
 from explorer.probe.sampling import Pairs, Scatter, merge_pairs, sample_pairs
@@ -29,27 +29,6 @@ _PICKED_BYTES = 256 << 20  # exact values that leave the runtime at once; a larg
 _FLOAT_BYTES = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Bands:
-    """Where magnitudes lie relative to a format, as borders of |value|.
-
-    Attributes:
-        overflow: from here on a value becomes infinite.
-        normal: from here on it keeps the format's full precision.
-        subnormal: above it, and below ``normal``, it keeps fewer bits; up to it, it is flushed to zero.
-    """
-
-    overflow: float
-    normal: float
-    subnormal: float
-
-    @classmethod
-    def of(cls, low_format: str) -> Bands:
-        """Return the borders of a format."""
-        fmt = get_format(low_format)
-        return cls(fmt.overflow_threshold, fmt.subnormal_threshold, fmt.flush_threshold)
-
-
 @dataclass(frozen=True, eq=False)
 class LayerValues:
     """Values of one result of one layer over all samples.
@@ -58,7 +37,7 @@ class LayerValues:
         layer_id: the layer.
         output: name of the value that is shown.
         outputs: names of the layer's results that can be shown: its float32 tensors.
-        format: low format of the plan.
+        format: what the layer runs in under the plan, or the low format of the plan where it runs in fp32.
         exact: histogram of |value| in the fp32 model.
         plan: histogram of |value| under the plan, emulated; a model output that conversion stores low is shown before
             that last rounding.
@@ -120,6 +99,8 @@ def look(
     subject: tuple[str, int],
     *,
     elements: int,
+    backend: str = "onnxruntime-cpu",
+    native: bool = False,
 ) -> LayerValues:
     """Run a plan once and return the values of one layer.
 
@@ -130,12 +111,14 @@ def look(
         decisions: of the plan.
         subject: id of a layer, and which of its float32 results.
         elements: number of elements of the result in all samples.
+        backend: where it runs.
+        native: the plan's low layers hold true operators of the format.
 
     Raises:
         PlanError: the model has no such layer, or the layer no such result.
         ModelError: the layer's values cannot be shown.
     """
-    typing = decisions.typing
+    typing = _runs_as(decisions, subject[0])
     outputs, (layer_id, index) = shown_values(typing, subject[0]), subject
     if not 0 <= index < len(outputs):
         raise PlanError(f"Layer '{layer_id}' has {len(outputs)} float32 results; there is no number {index}.")
@@ -164,11 +147,26 @@ def look(
         Histogram.of_tally(np.sum([exact for exact, _, _ in parts], axis=0)),
         Histogram.of_tally(np.sum([plan for _, plan, _ in parts], axis=0)),
         reached,
-        Bands.of(typing.format),
+        Bands.of_tensor(typing, value),
         scatter,
-        f"exact: fp32 on onnxruntime-cpu; plan: emulated, {typing.format} storage rounding, fp32 accumulation",
+        f"exact: fp32 on {backend}; plan: {_made(decisions, backend, native=native)}",
         _note(scatter, reached=reached, random=runs.samples.origin == "random"),
     )
+
+
+def _runs_as(decisions: Decisions, layer_id: str) -> Typing:
+    """Return the typing of the low format that a layer runs in, of the plan's own where it runs high."""
+    if decisions.int8 is not None and layer_id in decisions.int8_layers:
+        return decisions.int8
+    return decisions.typing
+
+
+def _made(decisions: Decisions, backend: str, *, native: bool) -> str:
+    """Return how the plan's values came to be, in words."""
+    own, more = decisions.typing.format, " and int8" if decisions.int8_layers else ""
+    if native:
+        return f"measured, {own} operators on {backend}" + (", int8 emulated" if more else "")
+    return f"emulated, {own}{more} storage rounding, fp32 accumulation"
 
 
 def _switches(woven: Woven, decisions: Decisions) -> dict[str, Any]:

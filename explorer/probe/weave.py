@@ -17,12 +17,25 @@ from explorer.model.graph import SMALL_WEIGHT_BYTES, named_tensor
 if TYPE_CHECKING:
     from explorer.model import Model
 
-__all__ = ["EmulationGraph", "Nodes", "Rename", "bodies", "renamed"]
+__all__ = ["CONTRIB", "EmulationGraph", "Nodes", "Rename", "bodies", "number", "renamed"]
 
 Rename = Callable[[str], str]
 _FLOAT = onnx.TensorProto.FLOAT
 _SPLIT_TAKES_SIZES = 13  # Split: sizes are an input from this opset on, an attribute before
 _OLDEST_IR = 8  # initializers need not be inputs (IR 4), and every opset that ONNX Runtime 1.20 runs is allowed
+CONTRIB = "com.microsoft"  # ONNX Runtime's own operators
+_NUMBER = "::number"
+_NUMBERS = {"float32": float, "int8": int, "uint8": int}  # types of numbers, and how their text is read
+
+
+def number(value: float, dtype: str = "float32") -> str:
+    """Return the name under which every emulation graph has this number, a tensor without dimensions.
+
+    Args:
+        value: exactly of the type.
+        dtype: ``float32``, ``int8`` or ``uint8``.
+    """
+    return f"{_NUMBER}::{dtype}::{_NUMBERS[dtype](value)!r}"
 
 
 def renamed(node: onnx.NodeProto, name: str, inputs: Rename, outputs: Rename) -> onnx.NodeProto:
@@ -158,6 +171,7 @@ class EmulationGraph:
         used = {name for node in self.nodes for name in captures(node)}
         used |= {info.name for info in (*self.inputs, *self.outputs)}
         graph.initializer.extend(tensor for name, tensor in self.small.items() if name in used)
+        graph.initializer.extend(_number_tensor(name) for name in sorted(used) if name.startswith(_NUMBER))
         arrays = {name: array for name, array in self.arrays.items() if name in used}
         for name, array in arrays.items():
             tensor = graph.initializer.add(name=name, data_type=int(ir.DataType.from_numpy(array.dtype)))
@@ -167,4 +181,11 @@ class EmulationGraph:
         proto = onnx.ModelProto(ir_version=max(self.model.ir.ir_version, _OLDEST_IR), graph=graph)
         for domain, version in self.model.ir.opset_imports.items():
             proto.opset_import.add(domain=domain, version=version)
+        if CONTRIB not in self.model.ir.opset_imports:
+            proto.opset_import.add(domain=CONTRIB, version=1)
         return proto.SerializeToString(), arrays
+
+
+def _number_tensor(name: str) -> onnx.TensorProto:
+    _, _, dtype, text = name.split("::")
+    return onnx.numpy_helper.from_array(np.asarray(_NUMBERS[dtype](text), dtype), name)

@@ -8,7 +8,6 @@ import numpy as np
 
 from explorer.backends.runtime import Cancel
 from explorer.errors import InputError
-from explorer.results.results import Results, provenance_of
 from explorer.search.point import Judge, Outcome
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
     from explorer.plan import Plan
     from explorer.results.metric import Metric
-    from explorer.results.results import PlanErrors
+    from explorer.results.results import PlanErrors, Results
 
 __all__ = ["error_of", "judge_of", "scorer"]
 
@@ -45,12 +44,12 @@ def judge_of(
 
     def cost(candidate: Plan) -> float:
         if gpu_model:
-            return results.predicted_latency(candidate, target, gpu_model).result.plan_us
+            return results.latencies.predict(candidate, target, gpu_model).result.plan_us
         decisions = results.decisions(candidate, target)
         return float(sum(may.switchable for may in decisions.typing.layers.values()) - len(decisions.low_layers))
 
     exact = float("nan") if score is None else score(_exact(plan), None)
-    return Judge(run, cost, provenance_of(plan.format), score, exact)
+    return Judge(run, cost, results.provenance(plan), score, exact)
 
 
 def error_of(found: PlanErrors) -> float:

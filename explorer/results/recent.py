@@ -43,5 +43,9 @@ class Recent(Generic[T]):
         while len(self._held) > self._most:
             self._held.popitem(last=False)
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self._held.clear()
+
     def __len__(self) -> int:
         return len(self._held)

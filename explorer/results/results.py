@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from explorer.backends.lend import lend_weights
-from explorer.backends.onnxruntime_cpu import DEFAULT_RUNS
 from explorer.backends.ort_errors import RunCancelled
 from explorer.backends.runtime import Cancel, create_session
 from explorer.convert import Conversion, Decisions, Typing, convert, decide, type_layers
 from explorer.errors import BackendError, InputError, ModelError
-from explorer.measure.latency import CpuLatency, GpuPredictions, PredictedLatency, measure_cpu
 from explorer.measure.tables import LayerSums, by_layer
-from explorer.plan import NO_FORMAT
 from explorer.probe import AccumulatedError, Emulator
 from explorer.results.accuracy import Accuracy, accuracy_of
+from explorer.results.latencies import Latencies
+from explorer.results.provenance import provenance_of
 from explorer.results.recent import Recent
+from explorer.results.scales import Scales
 from explorer.results.tried import TriedPlan, label_of
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from explorer.probe import LayerValues
     from explorer.search.front import Front
 
-__all__ = ["PlanErrors", "Results", "provenance_of"]
+__all__ = ["PlanErrors", "Results"]
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ _OUTPUT_BYTES = 64 << 20  # outputs that are smaller come with every run, so tha
 _FLOAT_BYTES = 4
 _EMULATORS = 3  # each holds a compiled graph and up to 2 GiB of exact values
 _DECISIONS = 16
-_PREDICTIONS = 8
+_INT8 = "int8"
 
 
 @dataclass(frozen=True)
@@ -102,16 +102,15 @@ class Results:
         self._decisions: Recent[Decisions] = Recent(_DECISIONS)
         self._conversion: tuple[object, Conversion] | None = None
         self._emulators: Recent[Emulator] = Recent(_EMULATORS)
-        self._ranges: dict[object, LayerSums] = {}
-        self._local: dict[object, LayerSums] = {}
+        self._ranges: dict[tuple[str, str | None], LayerSums] = {}
+        self._local: dict[tuple[str, str | None], LayerSums] = {}
         most = _PLANS_BYTES // (_SUM_BYTES * max(1, len(model.layers)))
         self._errors: Recent[PlanErrors] = Recent(min(max(most, _PLANS[0]), _PLANS[1]))
         self._outputs: tuple[object, AccumulatedError] | None = None
-        self._cpu: tuple[int, CpuLatency] | None = None
-        self.gpu_predictions = GpuPredictions(model, samples.shapes)
-        self._predicted: Recent[PredictedLatency] = Recent(_PREDICTIONS)
         self._front: Front | None = None
         self._front_watchers: list[Callable[[Front], None]] = []
+        self.scales = Scales(self)
+        self.latencies = Latencies(self)
 
     # -- what becomes of a plan ------------------------------------------------------------------------------------
 
@@ -128,22 +127,50 @@ class Results:
         with self._light:
             found = self._decisions.get((plan, target))
             if found is None:
-                found = self._decisions[plan, target] = decide(plan, self.typing(plan.format, target))
+                int8 = self.typing(_INT8, target) if _INT8 in plan.formats[1:] else None
+                found = self._decisions[plan, target] = decide(plan, self.typing(plan.format, target), int8)
             return found
 
     def low_share(self, plan: Plan, target: str | None) -> float:
         """Return the share of the layers with float32 tensors that run low."""
-        floats = [decision for decision in self.decisions(plan, target) if decision.format != NO_FORMAT]
-        return sum(decision.format == plan.format for decision in floats) / len(floats) if floats else 0.0
+        return self.decisions(plan, target).low_share
 
     def conversion(self, plan: Plan, target: str | None, *, clamp: bool) -> Conversion:
         """Return the converted, checked model."""
         key = (plan, target, clamp)
         with self._converting:
             if self._conversion is None or self._conversion[0] != key:
-                made = convert(self.model, plan, backend=target, clamp=clamp, decisions=self.decisions(plan, target))
+                decisions = self.decisions(plan, target)
+                made = convert(
+                    self.model,
+                    plan,
+                    backend=target,
+                    clamp=clamp,
+                    decisions=decisions,
+                    calibration=self.scales.of(plan, decisions),
+                )
                 self._conversion = (key, made)
             return self._conversion[1]
+
+    def provenance(self, plan: Plan) -> str:
+        """Return how errors of a plan come to be."""
+        formats = plan.formats if _INT8 in plan.formats else (plan.format,)
+        return provenance_of(*formats, calibration=self.scales.known)
+
+    def forget_int8(self) -> None:
+        """Forget what was measured with the scales that were, or would have been."""
+        with self._turn, self._light:
+            for kept in (self._ranges, self._local):
+                for key in [each for each in kept if each[0] == _INT8]:
+                    del kept[key]
+            for recent in (self._errors, self._emulators):
+                recent.clear()
+            self._outputs = self._conversion = None
+            self.tried = [each for each in self.tried if _INT8 not in each.plan.formats]
+
+    def light(self) -> threading.RLock:
+        """Return the lock of what is kept, held for moments only."""
+        return self._light
 
     # -- errors ----------------------------------------------------------------------------------------------------
 
@@ -163,22 +190,44 @@ class Results:
             finally:
                 self._run = outer
 
-    def _tell(self, stage: str, done: int, count: int) -> None:
-        own = self._run[1] if self._run else None
-        (own or self._progress)(stage, done, count)
+    @contextmanager
+    def running(self) -> Iterator[tuple[Cancel, Callable[[str, int, int], None]]]:
+        """Take the turn, or share that of the caller; yields the token that stops it, and what tells its progress."""
+        with self._turn:
+            yield self.caller()
 
-    def _emulator(self, low_format: str, target: str | None) -> Emulator:
-        """Return the emulator, to be used by the thread whose turn it is."""
-        found = self._emulators.get((low_format, target))
+    def caller(self) -> tuple[Cancel, Callable[[str, int, int], None]]:
+        """Return the token that stops what is asked for now, and what tells its progress."""
+        return (self._run[0] if self._run else Cancel()), self._teller()
+
+    def _tell(self, stage: str, done: int, count: int) -> None:
+        self._teller()(stage, done, count)
+
+    def _teller(self) -> Callable[[str, int, int], None]:
+        own = self._run[1] if self._run else None
+        return own or self._progress
+
+    def ready(self, low_format: str, target: str | None) -> Typing:
+        """Return what each layer may be, with the scales that running it needs: without a calibration, one is made."""
+        typing = self.typing(low_format, target)
+        return replace(typing, calibration=self.scales.get()) if low_format == _INT8 else typing
+
+    def _emulator(self, low_format: str, target: str | None, *, mixed: bool = False) -> Emulator:
+        """Return the emulator, to be used by the thread whose turn it is; ``mixed`` plans ask for int8 too."""
+        key = (low_format, target, mixed)
+        found = self._emulators.get(key)
         if found is None:
-            typing = self.typing(low_format, target)
-            found = Emulator(typing, self.samples, threads=self.threads, progress=self._tell)
-            self._emulators[low_format, target] = found
+            int8 = self.ready(_INT8, target) if mixed else None
+            typing = self.ready(low_format, target)
+            found = Emulator(typing, self.samples, int8=int8, threads=self.threads, progress=self._tell)
+            self._emulators[key] = found
         found.cancel = self._run[0] if self._run else Cancel()
         found.cancel.check()
         return found
 
-    def _once(self, known: dict[object, LayerSums], key: tuple[str, str | None], run: Callable[[], T]) -> LayerSums:
+    def _once(
+        self, known: dict[tuple[str, str | None], LayerSums], key: tuple[str, str | None], run: Callable[[], T]
+    ) -> LayerSums:
         if key not in known:
             with self._turn:
                 if key not in known:
@@ -218,6 +267,33 @@ class Results:
         self.ranges(low_format, target)
         return self._once(self._local, (low_format, target), lambda: self._emulator(low_format, target).local())
 
+    def plan_ranges(self, plan: Plan, target: str | None) -> LayerSums:
+        """Return where the exact values lie relative to the format that each layer runs in under a plan."""
+        return self._by_format(plan, target, self.ranges)
+
+    def plan_local(self, plan: Plan, target: str | None) -> LayerSums:
+        """Return the local error of each layer in its format under a plan, in the plan's own where it runs high."""
+        return self._by_format(plan, target, self.local)
+
+    def known_figures(self, plan: Plan, target: str | None) -> tuple[LayerSums | None, LayerSums | None]:
+        """Return :meth:`plan_ranges` and :meth:`plan_local`, each None where it was not measured."""
+        found = []
+        for known in (self._ranges, self._local):
+            have = all((each, target) in known for each in self._formats(plan, target))
+            found.append(self._by_format(plan, target, lambda *key, at=known: at[key]) if have else None)
+        return found[0], found[1]
+
+    def _formats(self, plan: Plan, target: str | None) -> tuple[str, ...]:
+        """Return the formats that layers run in under a plan, its own first."""
+        return (plan.format, _INT8) if self.decisions(plan, target).int8_layers else (plan.format,)
+
+    def _by_format(self, plan: Plan, target: str | None, ask: Callable[[str, str | None], LayerSums]) -> LayerSums:
+        first = ask(plan.format, target)
+        int8_layers = self.decisions(plan, target).int8_layers
+        if not int8_layers:
+            return first
+        return first.where([layer.id not in int8_layers for layer in self.model.layers], ask(_INT8, target))
+
     def errors(self, plan: Plan, target: str | None, *, tried: bool = True) -> PlanErrors:
         """Return the errors under a plan.
 
@@ -252,12 +328,15 @@ class Results:
         return 2 * _FLOAT_BYTES * int(ranges.sums.elements[makers].sum()) <= _OUTPUT_BYTES  # exact, and under the plan
 
     def _accumulated(self, plan: Plan, target: str | None, *, keep: bool) -> AccumulatedError:
-        self.ranges(plan.format, target)
-        emulator = self._emulator(plan.format, target)
+        emulator = self._plan_emulator(plan, target)
         found = emulator.accumulated(self.decisions(plan, target), keep_outputs=keep)
         if keep:
             self._outputs = ((plan, target), found)
         return found
+
+    def _plan_emulator(self, plan: Plan, target: str | None) -> Emulator:
+        self.ranges(plan.format, target)
+        return self._emulator(plan.format, target, mixed=bool(self.decisions(plan, target).int8_layers))
 
     def _summed(self, found: AccumulatedError, plan: Plan) -> PlanErrors:
         pairs = [(found.exact_outputs.get(name), found.plan_outputs.get(name)) for name in found.outputs]
@@ -270,7 +349,7 @@ class Results:
         if self.samples.labels is not None:
             try:
                 accuracy = accuracy_of(
-                    self.samples.labels, found.exact_outputs, found.plan_outputs, provenance=provenance_of(plan.format)
+                    self.samples.labels, found.exact_outputs, found.plan_outputs, provenance=self.provenance(plan)
                 )
             except InputError as error:
                 accuracy = error
@@ -293,8 +372,7 @@ class Results:
     def values(self, plan: Plan, target: str | None, layer_id: str, output: int) -> LayerValues:
         """Return the values of one float32 result of a layer, exact and under a plan: one run."""
         with self._turn:
-            self.ranges(plan.format, target)
-            return self._emulator(plan.format, target).values(self.decisions(plan, target), layer_id, output)
+            return self._plan_emulator(plan, target).values(self.decisions(plan, target), layer_id, output)
 
     def histograms(self, low_format: str, target: str | None) -> dict[str, Histogram]:
         """Return the histogram of the exact values by name of the tensor, of all that layers make."""
@@ -304,23 +382,10 @@ class Results:
 
     # -- what is known already, without waiting ----------------------------------------------------------------------
 
-    def known_ranges(self, low_format: str, target: str | None) -> LayerSums | None:
-        """Return the ranges if they were measured."""
-        return self._ranges.get((low_format, target))
-
-    def known_local(self, low_format: str, target: str | None) -> LayerSums | None:
-        """Return the local errors if they were measured."""
-        return self._local.get((low_format, target))
-
     def known_errors(self, plan: Plan, target: str | None) -> PlanErrors | None:
         """Return the errors of a plan if they were measured and are still kept."""
         with self._light:
             return self._errors.get((plan, target))
-
-    def known_prediction(self, plan: Plan, target: str | None, gpu_model: str) -> PredictedLatency | None:
-        """Return the predicted latency of a plan if it is kept."""
-        with self._light:
-            return self._predicted.get((plan, target, gpu_model))
 
     def _note_tried(self, plan: Plan, target: str | None, made: PlanErrors) -> None:
         if any(each.plan == plan and each.target == target for each in self.tried):
@@ -333,7 +398,7 @@ class Results:
                 sqnr_db=made.worst_db,
                 accuracy=made.accuracy.plan if isinstance(made.accuracy, Accuracy) else None,
                 low_share=self.low_share(plan, target),
-                error_provenance=provenance_of(plan.format),
+                error_provenance=self.provenance(plan),
             )
         )
 
@@ -354,54 +419,6 @@ class Results:
         """Call ``changed`` with each front that is found, in the thread that finds it; return what ends that."""
         self._front_watchers.append(changed)
         return lambda: self._front_watchers.remove(changed) if changed in self._front_watchers else None
-
-    # -- latency ---------------------------------------------------------------------------------------------------
-
-    def known_cpu_latency(self) -> CpuLatency | None:
-        """Return the latency on this machine's CPU if it was measured."""
-        return self._cpu[1] if self._cpu else None
-
-    def cpu_latency(self, *, runs: int = DEFAULT_RUNS) -> CpuLatency:
-        """Return the latency of the fp32 model on this machine's CPU, measured while nothing else runs here."""
-        with self._turn:
-            if self._cpu is None or self._cpu[0] != runs:
-                measured = measure_cpu(
-                    self.model,
-                    self.samples.feeds[0],
-                    runs=runs,
-                    threads=self.threads,
-                    progress=lambda share: self._tell("latency on the CPU", round(100 * share), 100),
-                )
-                self._cpu = (runs, measured.described(self.samples.batch_note))
-            return self._cpu[1]
-
-    def predicted_latency(self, plan: Plan, target: str | None, gpu_model: str) -> PredictedLatency:
-        """Return the latency on a GPU that need not be here, predicted by the roofline."""
-        known = self.known_prediction(plan, target, gpu_model)
-        if known is not None:
-            return known
-        predicted = self.gpu_predictions.predict(self.decisions(plan, target), gpu_model)
-        made = predicted.described(self.samples.batch_note)
-        with self._light:
-            self._predicted[plan, target, gpu_model] = made
-            for index, each in enumerate(self.tried):
-                if each.plan == plan and each.target == target:
-                    self.tried[index] = replace(
-                        each,
-                        gpu_model=gpu_model,
-                        latency_us=made.result.plan_us,
-                        latency_provenance=made.result.provenance,
-                    )
-        return made
-
-
-def provenance_of(low_format: str) -> str:
-    """Return how errors come to be.
-
-    >>> provenance_of("fp16")
-    'emulated: fp16 storage rounding, fp32 accumulation'
-    """
-    return f"emulated: {low_format} storage rounding, fp32 accumulation"
 
 
 def _made(what: Any, exact: npt.NDArray[Any] | None, planned: npt.NDArray[Any] | None) -> int:

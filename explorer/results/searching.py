@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from explorer.backends.devices import device_here
 from explorer.backends.gpus import get_gpu
@@ -13,27 +13,30 @@ from explorer.model import load_samples
 from explorer.results.judge import judge_of, scorer
 from explorer.results.metric import metric_named
 from explorer.results.results import Results
+from explorer.results.searching_formats import costs_of, judged_by
 from explorer.search.agree import AGREE
-from explorer.search.costs import roofline_costs
-from explorer.search.counting import counted_costs
+from explorer.search.formats import CPU, asked_formats, check_device, plan_for
+from explorer.search.label_search import search_formats
 from explorer.search.plans import blacklist_only
 from explorer.search.point import Settings
 from explorer.search.search import Ground, search
 from explorer.search.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
 
     from explorer.convert import Typing
-    from explorer.measure.tables import LayerSums
     from explorer.plan import Plan
     from explorer.search.costs import CostModel
     from explorer.search.front import Front
+    from explorer.search.point import Judge
 
 __all__ = ["Quest", "search_settings"]
+
+T = TypeVar("T")
 
 
 def search_settings(plan: Plan, target: str | None, gpu_model: str | None = None) -> Settings:
@@ -42,7 +45,7 @@ def search_settings(plan: Plan, target: str | None, gpu_model: str | None = None
     Raises:
         BackendError: the GPU is not known.
     """
-    gpu = device_here() if gpu_model is None else gpu_model and get_gpu(gpu_model).name
+    gpu = device_here() if gpu_model is None else gpu_model if gpu_model in ("", CPU) else get_gpu(gpu_model).name
     return Settings(blacklist_only(plan), target, gpu)
 
 
@@ -50,6 +53,7 @@ def search_settings(plan: Plan, target: str | None, gpu_model: str | None = None
 class Quest:
     """What a user asks of a search; the fields are the arguments of :meth:`explorer.Exploration.search`."""
 
+    formats: Sequence[str] | None = None
     metric: str | Callable[[Mapping[str, Any], npt.NDArray[Any] | None], float] | None = None
     data: str | Path | Mapping[str, npt.ArrayLike] | None = None
     max_drop: float | None = None
@@ -67,27 +71,23 @@ class Quest:
             given = "data" if self.data is not None else "max_drop"
             raise InputError(f"{given} was given, and no metric.", fix="Give metric='top1', or a function.")
         cancel = self.cancel or Cancel()
-        settings = search_settings(plan, target, self.gpu_model)
-        typing = results.typing(plan.format, target)
-        ground = Ground(
-            settings=settings,
-            typing=typing,
-            samples=results.samples,
-            local=lambda: self._asked(results, cancel, lambda: results.local(plan.format, target)),
-            ranges=lambda: self._asked(results, cancel, lambda: results.ranges(plan.format, target)),
-            costs=self._costs(results, typing, settings.gpu_model),
-            judge=judge_of(results, settings.plan, target, settings.gpu_model, self._score(results, target)),
-            agree=self.agree,
-            threads=results.threads,
-            store=Store.open(typing, results.samples) if self.resume else None,
-        )
+        formats = asked_formats(plan, self.formats)
+        check_device(formats, self.gpu_model)
+        settings = search_settings(plan_for(plan, formats), target, self.gpu_model)
+        typings = [self._ready(results, cancel, name, target) for name in formats]
+        costs = costs_of(results, typings, settings.gpu_model, cancel)
+        judge = judge_of(results, settings.plan, target, settings.gpu_model, self._score(results, target))
+        judge = judged_by(judge, results, typings, costs, settings.gpu_model)
+        pairs = zip(typings, costs, strict=True)
+        grounds = [self._ground(results, settings, *pair, judge=judge, cancel=cancel) for pair in pairs]
 
         def tell(front: Front) -> None:
             results.front = front
             if self.found is not None:
                 self.found(front)
 
-        front = search(ground, seconds=self.seconds, cancel=cancel, progress=self.progress, found=tell)
+        seek: Callable[..., Front] = search if len(grounds) == 1 else search_formats
+        front = seek(*grounds, seconds=self.seconds, cancel=cancel, progress=self.progress, found=tell)
         if self.max_drop is not None:
             front.take(max_drop=self.max_drop, cancel=cancel)
         for point in front.points if self.metric is not None else ():
@@ -95,14 +95,28 @@ class Quest:
         tell(front)
         return front
 
-    @staticmethod
-    def _costs(results: Results, typing: Typing, gpu: str) -> CostModel:
-        if not gpu:
-            return counted_costs(typing)
-        return roofline_costs(results.model, results.samples.shapes, typing, gpu, predictions=results.gpu_predictions)
+    def _ground(
+        self, results: Results, settings: Settings, typing: Typing, costs: CostModel, *, judge: Judge, cancel: Cancel
+    ) -> Ground:
+        name, target = typing.format, settings.target
+        return Ground(
+            settings=settings,
+            typing=typing,
+            samples=results.samples,
+            local=lambda: self._asked(results, cancel, lambda: results.local(name, target)),
+            ranges=lambda: self._asked(results, cancel, lambda: results.ranges(name, target)),
+            costs=costs,
+            judge=judge,
+            agree=self.agree,
+            threads=results.threads,
+            store=Store.open(typing, results.samples) if self.resume else None,
+        )
+
+    def _ready(self, results: Results, cancel: Cancel, name: str, target: str | None) -> Typing:
+        return self._asked(results, cancel, lambda: results.ready(name, target))
 
     @staticmethod
-    def _asked(results: Results, cancel: Cancel, ask: Callable[[], LayerSums]) -> LayerSums:
+    def _asked(results: Results, cancel: Cancel, ask: Callable[[], T]) -> T:
         with results.turn(cancel):
             return ask()
 

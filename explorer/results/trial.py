@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from explorer.results.accuracy import Accuracy
-from explorer.results.results import Results, provenance_of
 
 if TYPE_CHECKING:
     from explorer.plan import Plan
+    from explorer.results.results import Results
 
 __all__ = ["Trial", "TrialFigures", "trial"]
 
@@ -52,18 +52,18 @@ class Trial:
 def trial(results: Results, plan: Plan, other: Plan, target: str | None, *, gpu_model: str | None) -> Trial:
     """Return what ``other`` changes against ``plan``; neither is listed among the plans tried."""
     before, after = (_figures(results, each, target, gpu_model) for each in (plan, other))
-    parts = [f"Output error {_error(before.error)} → {_error(after.error)} ({provenance_of(other.format)})"]
+    parts = [f"Output error {_error(before.error)} → {_error(after.error)} ({results.provenance(other)})"]
     if before.metric is not None and after.metric is not None:
         parts.append(f"accuracy {100 * before.metric:.1f} % → {100 * after.metric:.1f} %")
     if gpu_model is not None and before.latency_us is not None and after.latency_us is not None:
-        provenance = results.predicted_latency(other, target, gpu_model).result.provenance
+        provenance = results.latencies.predict(other, target, gpu_model).result.provenance
         parts.append(f"latency {before.latency_us:,.1f} → {after.latency_us:,.1f} µs ({provenance})")
     return Trial(before, after, "; ".join(parts) + ".")
 
 
 def _figures(results: Results, plan: Plan, target: str | None, gpu_model: str | None) -> TrialFigures:
     found = results.errors(plan, target, tried=False)
-    latency = None if gpu_model is None else results.predicted_latency(plan, target, gpu_model).result.plan_us
+    latency = None if gpu_model is None else results.latencies.predict(plan, target, gpu_model).result.plan_us
     accuracy = found.accuracy.plan if isinstance(found.accuracy, Accuracy) else None
     return TrialFigures(float(10 ** (-found.worst_db / 20)), accuracy, latency)
 

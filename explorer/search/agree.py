@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from explorer.convert.traits import Kind
 from explorer.errors import InputError, nearest
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from explorer.model import Layer
     from explorer.search.costs import CostModel
 
-__all__ = ["AGREE", "agreeing"]
+__all__ = ["AGREE", "agreeing", "following"]
 
 AGREE: Final = ("qkv", "tied")  # unless the user asks for others
 _KINDS: Final = (*AGREE, "fused")
@@ -63,3 +64,31 @@ def _is_matrix(name: str, typing: Typing) -> bool:
 
 def _read(layer: Layer, typing: Typing) -> Sequence[str]:
     return [name for name in layer.inputs if name and name not in typing.model.weights]
+
+
+def following(typing: Typing, blocked: Collection[str] = ()) -> list[list[str]]:
+    """Return pairs of layers of which the second runs in a quantised format exactly when the first does.
+
+    Such are an activation in the kernel of its producer, and a layer that moves what another one stored. A layer that
+    moves data and that the user keeps in fp32 does, and binds nobody.
+
+    Args:
+        typing: what each layer may be in int8; other formats have no such pairs.
+        blocked: ids of layers that stay in fp32.
+    """
+    found: list[list[str]] = []
+    stored: dict[str, str] = {}  # by value, the layer that stores it
+    weights = typing.model.weights
+    for layer in typing.model.layers:
+        may = typing.layers[layer.id]
+        if not may.switchable:
+            continue
+        if may.after:
+            found.append([may.after, layer.id])
+        elif typing.format == "int8" and may.kind is Kind.MOVEMENT and layer.id not in blocked:
+            takes = zip(layer.inputs, may.low_inputs, strict=True)
+            data = next((name for name, low in takes if low and name not in weights), "")
+            if data in stored:
+                found.append([stored[data], layer.id])
+        stored |= {name: layer.id for name, low in zip(layer.outputs, may.low_outputs, strict=True) if low}
+    return found

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["CostModel", "roofline_costs"]
 
 _HIGH: Final = "fp32"
+_TF32: Final = "tf32"
 _LARGEST: Final = 64  # layers of a kernel up to which every way to split it is timed; beyond, quadratic time shows
 
 
@@ -50,6 +51,8 @@ class CostModel:
         device: that latency is of.
         provenance: how the times came to be.
         note: what the sum leaves out.
+        high_splits: by bond, what of it is due to the layer in fp32, the rest being due to the one in the low format;
+            empty where both have one half.
     """
 
     layer_ids: tuple[str, ...]
@@ -62,6 +65,7 @@ class CostModel:
     device: str
     provenance: str
     note: str = field(default="", compare=False)
+    high_splits: tuple[float, ...] = field(default=(), compare=False)
 
     def total(self, low: npt.NDArray[np.bool_], *, keep_io: bool = True) -> float:
         """Return the latency in microseconds when these layers run low; one that cannot counts as in fp32.
@@ -81,6 +85,12 @@ class CostModel:
         """The bonds in columns: first layers, second layers, microseconds."""
         first, second, us = zip(*self.bonds, strict=True) if self.bonds else ((), (), ())
         return np.array(first, np.intp), np.array(second, np.intp), np.array(us, np.float64)
+
+    @property
+    def high_bond_us(self) -> npt.NDArray[np.float64]:
+        """By bond, what of it is due to the layer in fp32: at most the whole."""
+        _, _, us = self.bond_columns
+        return np.clip(np.nan_to_num(self.high_splits), 0.0, us) if self.high_splits else us / 2
 
     @cached_property
     def cast_columns(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -120,10 +130,12 @@ def roofline_costs(
     count = len(model.layers)
     high, low = np.zeros((2, count))
     bonds: list[tuple[int, int, float]] = []
+    high_splits: list[float] = []
     divider = _Divider(predictor, typing.format)
     for group in predictor.fusion.groups([""] * len(predictor.layers)):
         where = [place[position] for position in group.members]
-        (high[where], low[where]), split_us = divider.divide(group)
+        (high[where], low[where]), split_us, high_us = divider.divide(group)
+        high_splits += high_us
         parents = predictor.fusion.parents(group)
         bonds += [
             (where[parent], where[child], us)
@@ -147,6 +159,7 @@ def roofline_costs(
         predictor.gpu.name,
         predictor.provenance,
         _note(int(unknown.sum()), count - len(place), count),
+        tuple(high_splits),
     )
 
 
@@ -182,22 +195,31 @@ class _Divider:
         self._fusion, self._predictor, self._formats = predictor.fusion, predictor, (_HIGH, low_format)
         self._below = [False] * len(predictor.layers)
 
-    def divide(self, group: Group) -> tuple[npt.NDArray[np.float64], list[float]]:
-        """Return the time of each layer in each format (2 x layers), and for each but the first its split's cost."""
+    def divide(self, group: Group) -> tuple[npt.NDArray[np.float64], list[float], list[float]]:
+        """Return the time of each layer in each format (2 x layers), and for each but the first its split's cost.
+
+        That comes in all, and the part of it that is due to the side in fp32.
+        """
         whole = self._times([group])
         shares = np.zeros((2, len(group.members)))
         shares[:, 0] = whole
+        if self._formats[1] == _TF32:  # it is stored as fp32, and the layers that may be in it are heads of kernels
+            none = [0.0] * (len(group.members) - 1)
+            return shares, none, none
         if len(group.members) > _LARGEST:
-            return shares, [self._predictor.gpu.launch_us] * (len(group.members) - 1)
+            launch_us = [self._predictor.gpu.launch_us] * (len(group.members) - 1)
+            return shares, launch_us, [us / 2 for us in launch_us]
         parents = self._fusion.parents(group)
-        split_us = []
+        split_us, high_us = [], []
         for child, branch in enumerate(_branches(parents), 1):
             upper, lower = self._parts(group, branch)
             share = (lower + whole - upper) / 2
             shares[:, child] += share
             shares[:, parents[child - 1]] -= share
-            split_us.append(max(0.0, float((upper + lower - whole).mean())))
-        return shares, split_us
+            split = (upper + lower - whole) / 2
+            split_us.append(max(0.0, float(split.sum())))
+            high_us.append(float(split[0]))
+        return shares, split_us, high_us
 
     def _parts(self, group: Group, branch: Sequence[int]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return the times of the upper part and of the branch when they run in different formats."""

@@ -21,14 +21,14 @@ from explorer.search.energy import HIGH, LOW, Energy
 from explorer.search.hull import Cut
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
     from explorer.backends.runtime import Cancel
     from explorer.search.problem import Problem
 
-__all__ = ["best_plan", "refine"]
+__all__ = ["best_plan", "differences", "improved", "refine"]
 
 _SECONDS: Final = 60.0
 _REFINING: Final = 10.0
@@ -92,11 +92,38 @@ def refine(
     Raises:
         RunCancelled: `cancel` was called.
     """
+    if len(problem.core) > _LARGEST:
+        return list(cuts)
+
+    def solve(budget: float, left_s: float) -> Cut:
+        return best_plan(problem, max_noise=budget, seconds=left_s)
+
+    return improved(cuts, solve, seconds=seconds, most=most, cancel=cancel)
+
+
+def improved(
+    cuts: Sequence[Cut],
+    solve: Callable[[float, float], Cut],
+    *,
+    seconds: float = _REFINING,
+    most: int = _MOST,
+    cancel: Cancel | None = None,
+) -> list[Cut]:
+    """Return plans with the best ones within some budgets between them.
+
+    Args:
+        cuts: plans, from the least noise to the fastest.
+        solve: returns the best plan within a budget of noise, found in so many seconds; raises InputError where there
+            was no time.
+        seconds: after which no more budgets are tried.
+        most: plans in all.
+        cancel: stops it from another thread.
+    """
     found, end = list(cuts), time.monotonic() + seconds
     gaps = [_gap(left.us, left.noise, right) for left, right in pairwise(cuts)]
     heapify(gaps)
     narrow = _NARROW * (cuts[0].us - cuts[-1].us)
-    while gaps and len(found) < most and len(problem.core) <= _LARGEST:
+    while gaps and len(found) < most:
         if cancel is not None:
             cancel.check()
         _, noise, us, right = heappop(gaps)
@@ -107,7 +134,7 @@ def refine(
             continue
         budget = float(np.sqrt(max(noise, right.noise * _LEAST) * right.noise))
         try:
-            cut = best_plan(problem, max_noise=budget, seconds=left_s)
+            cut = solve(budget, left_s)
         except InputError:  # out of time
             break
         if cut.us < us - narrow / 100:
@@ -142,7 +169,7 @@ def _solved(core: Energy, price: float, room: float, seconds: float) -> npt.NDAr
     positive += [core.first, core.second]
     negative += [core.second, core.first]
     paid += [bonds, bonds]
-    rows, limits = _differences(np.concatenate(paid), np.concatenate(positive), np.concatenate(negative), us.size)
+    rows, limits = differences(np.concatenate(paid), np.concatenate(positive), np.concatenate(negative), us.size)
     if np.isfinite(room):
         # In shares of the room: the solver's tolerances are absolute, and noise is tiny.
         rows = vstack([rows, coo_array((-noise / max(room, 1e-300))[None, :].clip(-1.0))])
@@ -160,10 +187,17 @@ def _solved(core: Energy, price: float, room: float, seconds: float) -> npt.NDAr
     return low
 
 
-def _differences(
+def differences(
     paid: npt.NDArray[np.intp], positive: npt.NDArray[np.intp], negative: npt.NDArray[np.intp], width: int
 ) -> tuple[coo_array, npt.NDArray[np.float64]]:
-    """Return rows and lower limits of ``paid - positive + negative >= 0``, where constants go to the limit."""
+    """Return rows and lower limits of ``paid - positive + negative >= 0``, where constants go to the limit.
+
+    Args:
+        paid: by row, a column.
+        positive: likewise, or one of the constants of :mod:`explorer.search.energy`.
+        negative: likewise.
+        width: columns in all.
+    """
     row = np.arange(paid.size)
     known = (positive == LOW).astype(float) - (negative == LOW)
     entries = [(row, paid, 1.0), (row, positive, -1.0), (row, negative, 1.0)]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from explorer.convert import decide
 from explorer.errors import InputError
 from explorer.search.explain import explain
 from explorer.search.fill import fill
@@ -79,6 +80,11 @@ class Front:
         return self.costs.device
 
     @property
+    def formats(self) -> tuple[str, ...]:
+        """The formats that its plans choose among, fp32 first."""
+        return "fp32", self.typing.format
+
+    @property
     def error_provenance(self) -> str:
         """How measured errors came to be."""
         return self.judge.error_provenance
@@ -107,9 +113,9 @@ class Front:
 
     # -- the plans ---------------------------------------------------------------------------------------------------
 
-    def point(self, low: npt.NDArray[np.bool_]) -> FrontPoint:
+    def point(self, low: npt.NDArray[Any]) -> FrontPoint:
         """Return the plan that runs these layers low; nothing is run."""
-        key = np.packbits(low).tobytes()
+        key = low.tobytes()
         if key not in self._known:
             layers = self.typing.model.layers
             plan, _ = plan_with(
@@ -118,7 +124,7 @@ class Front:
             self._known[key] = FrontPoint(
                 plan=plan,
                 low=int(low.sum()),
-                low_share=float(low.sum()) / max(1, self._floats),
+                low_share=self._share(low),
                 predicted_error=self.predicted_error(low),
                 cost=self.judge.cost(plan),
                 latency_us=self.judge.cost(plan) if self.device else float("nan"),
@@ -126,19 +132,19 @@ class Front:
             )
         return self._known[key]
 
-    def measured(self, low: npt.NDArray[np.bool_], *, cancel: Cancel | None = None) -> tuple[FrontPoint, Outcome]:
+    def measured(self, low: npt.NDArray[Any], *, cancel: Cancel | None = None) -> tuple[FrontPoint, Outcome]:
         """Return the plan that runs these layers low, run."""
         point = self.point(low)
         outcome = self.judge.run(point.plan, cancel)
         if point.error != outcome.error:
-            point = self._known[np.packbits(low).tobytes()] = replace(point, error=outcome.error)
+            point = self._known[low.tobytes()] = replace(point, error=outcome.error)
         return point, outcome
 
     def scored(self, point: FrontPoint, *, cancel: Cancel | None = None) -> FrontPoint:
         """Return a point with the user's metric, run where it was not."""
         if point.metric is None and self.judge.score is not None:
             made = replace(point, metric=self.judge.score(point.plan, cancel))
-            self._known[np.packbits(point.mask).tobytes()] = made
+            self._known[point.choice.tobytes()] = made
             return made
         return point
 
@@ -165,7 +171,7 @@ class Front:
         errors = [point.worst for point in self.points if np.isfinite(point.worst) and point.worst > 0]
         return (min(errors), max(errors)) if errors else (_SMALLEST, _SMALLEST)
 
-    def predicted_error(self, low: npt.NDArray[np.bool_]) -> float:
+    def predicted_error(self, low: npt.NDArray[Any]) -> float:
         """Return the predicted relative L2 error of the worst output when these layers run low."""
         squares = self.noise.predict(low, keep_io=self.settings.plan.keep_io)
         return float(np.sqrt(squares.max(initial=0.0)))
@@ -177,21 +183,29 @@ class Front:
             max_error: relative L2 error of the worst output.
         """
         start = time.perf_counter()
-        cut = fill(self.problem, self.cuts, max_noise=checked(max_error, "max_error") ** 2)
+        cut = self.filled(max_noise=checked(max_error, "max_error") ** 2)
         return Preview(
             low=cut.low,
             predicted_error=self.predicted_error(cut.low),
             latency_us=self._estimated_us(cut.us) if self.device else float("nan"),
-            low_share=float(cut.low.sum()) / max(1, self._floats),
+            low_share=self._share(cut.low),
             seconds=time.perf_counter() - start,
         )
 
+    def filled(self, *, max_noise: float | None = None, max_us: float | None = None) -> Cut:
+        """Return the best plan within a budget by the models, as :func:`explorer.search.fill.fill` finds it."""
+        return fill(self.problem, self.cuts, max_noise=max_noise, max_us=max_us)
+
+    def _share(self, low: npt.NDArray[Any]) -> float:
+        return float((low > 0).sum()) / max(1, self._floats)
+
+    def _total(self, point: FrontPoint) -> float:
+        """Return the latency of a plan as the sum over its layers."""
+        return self.costs.total(point.mask, keep_io=self.settings.plan.keep_io)
+
     def _estimated_us(self, us: float) -> float:
         """Return the latency of a plan from the sum over its layers, between plans of which both are known."""
-        keep_io = self.settings.plan.keep_io
-        known = sorted(
-            (self.costs.total(each.mask, keep_io=keep_io), each.latency_us) for each in tuple(self._known.values())
-        )
+        known = sorted((self._total(each), each.latency_us) for each in tuple(self._known.values()))
         if not known:
             return us
         sums, latencies = np.array(known).T
@@ -237,8 +251,11 @@ class Front:
             raise InputError(
                 f"best() was given {len(named)} budgets.", fix="Give one of max_error, max_latency_us and max_drop."
             )
-        (name, value), taker = next(iter(named.items())), Taker(self, cancel)
+        (name, value), taker = next(iter(named.items())), self._taker(cancel)
         return {"max_error": taker.error, "max_latency_us": taker.latency, "max_drop": taker.drop}[name](value)
+
+    def _taker(self, cancel: Cancel | None) -> Taker:
+        return Taker(self, cancel)
 
     # -- tables ------------------------------------------------------------------------------------------------------
 
@@ -267,10 +284,20 @@ class Front:
             return -10 * np.log10(self.noise.sensitivity())
 
     def explain(self, decisions: Decisions) -> Explanation:
-        """Return for each layer what running it low saves and costs, the others as decided; predicted."""
-        return self.explained(np.array([layer.id in decisions.low_layers for layer in self.typing.model.layers]))
+        """Return for each layer what running it low saves and costs, the others as decided; predicted.
 
-    def explained(self, low: npt.NDArray[np.bool_]) -> Explanation:
+        Raises:
+            InputError: the plan runs layers in a format that the front is not of.
+        """
+        choice = self.choice_of(decisions)
+        if (choice > 1).any():
+            raise InputError(
+                f"The plan runs layers in int8, and the front is of fp32 and {self.typing.format}.",
+                fix=f"Search among all: x.search(formats=('{self.typing.format}', 'int8')).",
+            )
+        return self.explained(choice > 0)
+
+    def explained(self, low: npt.NDArray[Any]) -> Explanation:
         """Return the same for a plan that runs these layers low."""
         blocked = dict.fromkeys(blocked_layers(self.settings.plan, self.typing), "it is on the blacklist")
         keep_io = self.settings.plan.keep_io
@@ -288,8 +315,22 @@ class Front:
         for point in points:
             basis = "predicted" if point.error is None else "emulated"
             time = f"  {point.latency_us:,.1f} us" if self.device else ""
-            lines.append(f"  error {point.worst:.2e} ({basis}){time}  {point.low} layers low")
+            lines.append(f"  error {point.worst:.2e} ({basis}){time}  {self.words(point)}")
         return "\n".join([*lines, f"  {self.summary}", "  next     x.plan = front.best(max_error=...)"])
+
+    def words(self, point: FrontPoint) -> str:
+        """Return in words how many layers run low under a plan of the front."""
+        return f"{point.low} layers low"
+
+    def decisions(self, plan: Plan) -> Decisions:
+        """Return what becomes of each layer under a plan of the front's formats."""
+        return decide(plan, self.typing)
+
+    def choice_of(self, decisions: Decisions) -> npt.NDArray[np.int8]:
+        """Return by layer 0 where it runs in fp32, 1 in the low format of the plan, and 2 in int8 beside another."""
+        low, int8 = decisions.low_layers, decisions.int8_layers
+        layers = self.typing.model.layers
+        return np.array([1 if each.id in low else 2 if each.id in int8 else 0 for each in layers], np.int8)
 
 
 def checked(value: float, name: str) -> float:

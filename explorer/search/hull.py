@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -30,13 +30,13 @@ class Cut:
     """A plan with its figures.
 
     Attributes:
-        low: by layer of the model, whether it runs low.
+        low: by layer of the model, whether it runs low; of plans of several formats, its label.
         us: latency in microseconds, by the cost model.
         noise: squared relative error of the worst output, at most, by the noise model.
         price: microseconds for each unit of noise at which no plan is better; NaN for a plan off the hull.
     """
 
-    low: npt.NDArray[np.bool_]
+    low: npt.NDArray[Any]
     us: float
     noise: float
     price: float

@@ -260,8 +260,11 @@ class _Sweep:
         self.prior = np.maximum(expected, 1e-12)
 
     def _overflows(self, ranges: LayerSums) -> npt.NDArray[np.bool_]:
-        """Return which sources hold values that the format turns into infinities."""
-        limit = get_format(self.typing.format).overflow_threshold
+        """Return which sources hold values that the format turns into infinities; none where it saturates."""
+        fmt = get_format(self.typing.format)
+        if fmt.saturates:
+            return np.zeros(len(self.sources), np.bool_)
+        limit = fmt.overflow_threshold
         largest = dict[str, float]()
         model = self.typing.model
         for layer, most in zip(model.layers, ranges.column(ranges.sums.max_abs), strict=True):  # type: ignore[union-attr]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,6 +91,7 @@ class FrontPoint:
         cost: what is to be small: the latency, or where no GPU was asked the layers that stay in fp32.
         latency_us: of the whole model, in microseconds; NaN where no GPU was asked.
         mask: by layer of the model, whether it runs low.
+        labels: by layer, its place among the formats of the front, fp32 first; None where there are two.
     """
 
     plan: Plan
@@ -102,6 +103,12 @@ class FrontPoint:
     mask: npt.NDArray[np.bool_]
     error: float | None = None
     metric: float | None = None
+    labels: npt.NDArray[np.int8] | None = None
+
+    @property
+    def choice(self) -> npt.NDArray[Any]:
+        """What was chosen for each layer: its label, or where there are two formats whether it runs low."""
+        return self.mask if self.labels is None else self.labels
 
     @property
     def worst(self) -> float:
@@ -119,6 +126,7 @@ class Preview:
         latency_us: of the whole model, estimated between the plans whose latency is known; NaN where no GPU was asked.
         low_share: share of the layers with float32 tensors that run low.
         seconds: that finding it took.
+        labels: by layer, its place among the formats of the front, fp32 first; None where there are two.
     """
 
     low: npt.NDArray[np.bool_]
@@ -126,3 +134,4 @@ class Preview:
     latency_us: float
     low_share: float
     seconds: float
+    labels: npt.NDArray[np.int8] | None = None

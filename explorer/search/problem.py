@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from explorer.search.costs import CostModel
     from explorer.search.noise import NoiseModel
 
-__all__ = ["Problem", "build_problem", "objective"]
+__all__ = ["Problem", "agreement", "build_problem", "objective"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +114,7 @@ def build_problem(
     source, toucher = np.array(pairs, np.intp).reshape(-1, 2).T
     free[toucher[(worst == np.inf)[source] & ~always[source]]] = False
 
-    groups = _labels(count, [[index[layer_id] for layer_id in group] for group in agree])
+    groups = agreement(count, [[index[layer_id] for layer_id in group] for group in agree])
     free &= ~np.isin(groups, groups[~free])  # one that cannot run low keeps those that agree with it
     kept = ~always[source] & free[toucher]
     down, up = _casts(costs, keep_io=keep_io)
@@ -134,8 +134,8 @@ def build_problem(
     return Problem(tuple(index), energy, np.where(free, -1, 0).astype(np.int8), groups)
 
 
-def _labels(count: int, groups: Sequence[Sequence[int]]) -> npt.NDArray[np.intp]:
-    """Return a label by layer; groups that share a layer are one."""
+def agreement(count: int, groups: Sequence[Sequence[int]]) -> npt.NDArray[np.intp]:
+    """Return a number by layer, the same for layers of one group; groups that share a layer are one."""
     pairs = [(group[0], other) for group in groups for other in group[1:]]
     one, other = np.array(pairs, np.intp).reshape(-1, 2).T
     tied = coo_array((np.ones(one.size, np.int8), (one, other)), shape=(count, count))

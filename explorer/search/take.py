@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from explorer.errors import InputError
-from explorer.search.fill import fill
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -65,7 +64,7 @@ class Taker:
         """Return a plan that was not tried, and the predicted error that gives it: this one or a little more."""
         for _ in range(_RUNS):
             low = self._fill(max_noise=ask**2)
-            key = np.packbits(low).tobytes()
+            key = low.tobytes()
             if key not in tried:
                 tried.add(key)
                 return low, ask
@@ -91,7 +90,7 @@ class Taker:
         if not good:
             exact, _ = self._front.measured(self._fill(max_noise=0.0), cancel=self._cancel)
             if exact.error is None or exact.error > budget:
-                exact, _ = self._front.measured(np.zeros_like(exact.mask), cancel=self._cancel)
+                exact, _ = self._front.measured(np.zeros_like(exact.choice), cancel=self._cancel)
             good = [exact]
         return min(good, key=lambda point: (point.cost, point.error))
 
@@ -146,7 +145,7 @@ class Taker:
             ask *= 0.995 * budget / point.latency_us
         fastest = min(self._front.points, key=lambda each: each.latency_us)
         if fastest.latency_us <= budget:
-            return self._front.measured(fastest.mask, cancel=self._cancel)[0]
+            return self._front.measured(fastest.choice, cancel=self._cancel)[0]
         raise InputError(
             f"No plan takes at most {budget:,.4g} us on {self._front.device}.",
             why=f"The fastest takes {fastest.latency_us:,.1f} us ({self._front.latency_provenance}).",
@@ -178,7 +177,7 @@ class Taker:
         good = [point for point in front.run if point.metric is not None and point.metric >= least]
         if good:
             return min(good, key=lambda point: point.cost)
-        exact, _ = front.measured(np.zeros(len(front.typing.model.layers), np.bool_), cancel=self._cancel)
+        exact, _ = front.measured(np.zeros_like(front.cuts[0].low), cancel=self._cancel)
         return front.scored(exact, cancel=self._cancel)
 
     def _between(self, kept: float, broke: float, least: float) -> None:
@@ -200,6 +199,6 @@ class Taker:
         # Steps from the hull do not always use a budget best: a plan for a little less is sometimes the faster one.
         front = self._front
         if max_noise is None:
-            return fill(front.problem, front.cuts, max_us=max_us).low
-        found = [fill(front.problem, front.cuts, max_noise=max_noise * share) for share in _LESS]
+            return front.filled(max_us=max_us).low
+        found = [front.filled(max_noise=max_noise * share) for share in _LESS]
         return min(found, key=lambda cut: (cut.us, cut.noise)).low

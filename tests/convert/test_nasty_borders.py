@@ -297,10 +297,18 @@ def test_bfloat16_as_target_gives_what_rounding_gives():
     assert got.proto.graph.initializer[0].data_type == BFLOAT16
 
 
-@pytest.mark.parametrize("name", ["fp8e4m3", "int8", "tf32"])
-def test_formats_that_conversion_does_not_write_are_refused_with_a_reason(name):
-    with pytest.raises(ConversionError, match="Use fp16 or bf16"):
-        convert(load_model(chain(3)), Plan(format=name))
+def test_int8_without_a_calibration_is_refused_with_a_reason():
+    source = model([node("MatMul", ["x", "w"], ["y"], "a")], [X], [Y], [weight("w", np.eye(4))])
+    with pytest.raises(ConversionError, match="There is no calibration"):
+        convert(load_model(source), Plan(format="int8"))
+
+
+def test_tf32_is_a_mode_and_not_a_type():
+    source = model([node("MatMul", ["x", "w"], ["y"], "a")], [X], [Y], [weight("w", np.eye(4))])
+    got = convert(load_model(source), Plan(format="tf32"))
+    assert "mode" in got.notes[-1]
+    assert not got.casts
+    assert got.proto.graph.node[0].op_type == "MatMul"
 
 
 def test_external_weights_in_and_out(tmp_path):

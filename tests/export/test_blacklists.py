@@ -7,8 +7,10 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
+from support.graphs import model, node, value, weight
 
 import explorer
 from explorer.convert import decide, type_layers
@@ -135,3 +137,26 @@ def test_unknown_tool_is_refused_with_the_nearest():
     with pytest.raises(ExportError, match="trtexec"):
         blacklist_text("trtexe", chain(["a"]), decided(chain(["a"]), Plan()))
     assert explorer.ExplorerError
+
+
+@pytest.mark.parametrize("tool", ["onnxconverter-common", "onnxruntime", "modelopt", "torch", "olive"])
+@pytest.mark.parametrize("low_format", ["int8", "tf32", "fp8e4m3"])
+def test_a_plan_in_a_format_that_a_tool_does_not_convert_to_is_refused(tool, low_format):
+    nodes = [node("MatMul", ["x", "w"], ["y"], "m")]
+    proto = model(nodes, [value("x")], [value("y")], [weight("w", np.eye(4))], opset=19)
+    loaded = load_model(proto)
+    decisions = decide(Plan(format=low_format), type_layers(loaded, low_format))
+    with pytest.raises(ExportError, match=f"{tool} takes no blacklist of a plan of {low_format}"):
+        blacklist_text(tool, loaded, decisions)
+
+
+def test_layers_that_came_quantised_are_kept_from_converters_and_left_to_tensorrt():
+    pair = [node("QuantizeLinear", ["x", "s", "z"], ["c"], "q"), node("DequantizeLinear", ["c", "s", "z"], ["d"], "dq")]
+    nodes = [*pair, node("MatMul", ["d", "d"], ["m"], "quantised"), node("Exp", ["m"], ["y"], "free")]
+    weights = [weight("s", np.float32(0.1)), weight("z", np.int8(0))]
+    loaded = load_model(model(nodes, [value("x", (4, 4))], [value("y", (4, 4))], weights))
+    decisions = decide(Plan(), type_layers(loaded, "fp16"))
+    assert decisions["quantised"].format == "int8"
+    assert "quantised" in blacklist_text("onnxruntime", loaded, decisions)[0]
+    for tool in ("trtexec", "polygraphy"):
+        assert "quantised" not in blacklist_text(tool, loaded, decisions)[0]

@@ -665,3 +665,14 @@ def test_infinite_inputs_that_are_outputs():
         assert table.loc["m", "nan"] == 0
         assert (table["rel_l2"] < 0.01).all()
         assert (table.loc["m", "rel_l2"] > 0) == (not keep_io)
+
+
+@pytest.mark.filterwarnings("error")
+def test_values_that_are_subnormal_in_float32_are_measured():
+    """The power of two that would bring them to 1 is beyond float32."""
+    proto = model([node("Relu", ["x"], ["y"], "tiny")], [value("x", [4])], [value("y", [4])])
+    x = explorer.open(proto, inputs={"x": np.array([1e-40, 2e-42, 3e-45, 0], np.float32)}, target=None)
+    ranges = x.ranges()
+    assert ranges["max_abs"].item() == pytest.approx(1e-40, rel=1e-4)
+    assert ranges["flushed"].item() == 3
+    assert x.errors()["local_max_abs"].item() == pytest.approx(1e-40, rel=1e-4)
