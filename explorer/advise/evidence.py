@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
-from explorer.formats import get_format
+from explorer.formats import FORMATS, get_format
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -61,14 +61,31 @@ class Evidence:
 
     @cached_property
     def low(self) -> npt.NDArray[np.bool_]:
-        """Whether the layer runs low."""
-        wanted = self.decisions.plan.format
-        return np.array([self.decisions[layer.id].format == wanted for layer in self.layers], dtype=bool)
+        """Whether the layer runs in the plan's low format."""
+        return self.runs_in(self.decisions.plan.format)
+
+    def runs_in(self, name: str) -> npt.NDArray[np.bool_]:
+        """Return whether the plan runs each layer in a format; what the source model quantised by itself is not."""
+        made = self.decisions
+        chosen = made.low_layers if name == made.plan.format else made.int8_layers
+        return np.array([layer.id in chosen and made[layer.id].format == name for layer in self.layers], dtype=bool)
 
     @cached_property
     def overflow(self) -> npt.NDArray[np.float64]:
-        """How many exact values leave the range."""
-        return np.nan_to_num(self.column("overflow"))
+        """How many exact values leave the range and become infinite."""
+        return np.where(self.saturating, 0.0, np.nan_to_num(self.column("overflow")))
+
+    @cached_property
+    def clipped(self) -> npt.NDArray[np.float64]:
+        """How many exact values leave the range and become its largest."""
+        return np.where(self.saturating, np.nan_to_num(self.column("overflow")), 0.0)
+
+    @cached_property
+    def saturating(self) -> npt.NDArray[np.bool_]:
+        """Whether what leaves the range of the layer's format, of the plan's where it is high, stays finite."""
+        formats = (self.decisions[layer.id].format for layer in self.layers)
+        low = self.decisions.plan.format
+        return np.array([FORMATS[name if name in FORMATS and name != "fp32" else low].saturates for name in formats])
 
     @cached_property
     def flushed(self) -> npt.NDArray[np.float64]:

@@ -11,6 +11,7 @@ from explorer.advise.causes import overflows, vanishing
 from explorer.advise.evidence import POOR_DB, Evidence
 from explorer.advise.finding import Finding
 from explorer.advise.losses import beyond_and_kept, digits, long_sums, weights_lost
+from explorer.advise.quantised import in_int8
 from explorer.advise.variants import other_format, scaled
 from explorer.advise.words import plural
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["findings"]
 
 ACCURACY_LOST: Final = 0.005  # half a point, more than a handful of samples in a thousand
+_ACCUMULATED: Final = ("fp16", "bf16")  # formats that kernels may keep running sums in
+_INSIDE: Final = "every measured value stays inside its range"
+_SATURATES: Final = "what leaves its range saturates"
 _ORDER: Final = {"stop": 0, "warn": 1, "note": 2, "good": 3}
 
 
@@ -62,11 +66,12 @@ def findings(
     lead = first_broken(ev, words, causes)
     found = [
         *causes_told(ev, causes),
-        *weights_lost(ev, weights, clamped=clamped),
-        *digits(ev),
+        *(weights_lost(ev, weights, clamped=clamped) if ev.format.is_float else ()),
+        *(digits(ev) if ev.format.is_float else ()),
+        *in_int8(ev),
         *other_format(ev, causes),
         *scaled(ev, causes),
-        *long_sums(ev),
+        *(long_sums(ev) if ev.format.name in _ACCUMULATED else ()),
         *_unmeasured(ev),
         *beyond_and_kept(ev),
     ]
@@ -110,7 +115,7 @@ def _well(ev: Evidence) -> Finding:
     held = plural(int(ev.low.sum()), "layer runs", "layers run")
     return Finding(
         id="holds", tone="good", title=f"Nothing breaks in {low}", evidence=figure,
-        text=f"{held} in {low}, and every measured value stays inside its range.",
+        text=f"{held} in {low}, and {_SATURATES if ev.format.saturates else _INSIDE}.",
     )  # fmt: skip
 
 

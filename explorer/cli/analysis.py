@@ -11,7 +11,7 @@ from explorer.cli.advice import findings_document
 from explorer.cli.document import conversion_document, model_document
 from explorer.formats import get_format
 from explorer.report import ReportData, text
-from explorer.report.layers import Layers
+from explorer.report.layers import Layers, saturating
 from explorer.reporting import report_data
 
 if TYPE_CHECKING:
@@ -92,7 +92,8 @@ class Analysis:
             number = rows.column(column)[row]
             return f"{text.share(number / elements)} {words}" if elements and number else ""
 
-        if overflow := part("overflow", "overflow"):
+        saturates = saturating([rows.words("format")[row]])[0]
+        if overflow := part("overflow", "saturate" if saturates else "overflow"):
             return f"{overflow}, to {text.quantity(rows.column('range_max_abs')[row], 2)}"
         if lost := part("nan", "become NaN"):
             return lost
@@ -145,7 +146,7 @@ def analyse(
         errors = exploration.errors()
         exploration.accuracy()
     with stages.stage(LATENCY):
-        exploration.cpu_latency(runs=runs)
+        exploration.latency(runs=runs)
     with stages.stage(CONVERT):
         exploration.convert(clamp=clamp)
         data = report_data(exploration, gpu_model=gpu_model, runs=runs, clamp=clamp)
@@ -159,8 +160,7 @@ def _table(exploration: Exploration, errors: pd.DataFrame, *, gpu_model: str | N
     joined = errors.rename(columns={"provenance": "error_provenance"})
     joined["max_abs"], joined["rms"] = ranges["max_abs"], ranges["rms"]
     joined["range_provenance"] = ranges["provenance"]
-    layers, decisions = exploration.model.layers, exploration.decisions()
-    devices = {"cpu": exploration.cpu_latency(runs=runs).table(layers, decisions)}
+    devices = {"cpu": exploration.latency(runs=runs)}
     if gpu_model is not None:
         devices["gpu"] = exploration.latency(gpu_model=gpu_model)
     for device, times in devices.items():

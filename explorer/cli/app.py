@@ -10,8 +10,10 @@ import typer
 
 from explorer import __version__
 from explorer.cli.budget import BudgetOptions
+from explorer.cli.engine_options import EngineOptions, TimingOptions
 from explorer.cli.group import PROGRAM, Commands, shell_command, spread
 from explorer.cli.options import JsonOption, ModelArgument, OutOption, PlanOptions, SampleOptions, TopOption
+from explorer.cli.profile_options import ProfileOptions
 
 __all__ = ["app"]
 
@@ -44,7 +46,9 @@ _CONVERT = """[dim]Examples[/dim]
 
 [cyan]precision-explorer convert model.onnx model.fp16.onnx --block-op Softmax[/cyan]
 
-[cyan]precision-explorer convert model.onnx model.bf16.onnx --format bf16 --no-keep-io[/cyan]"""
+[cyan]precision-explorer convert model.onnx model.bf16.onnx --format bf16 --no-keep-io[/cyan]
+
+[cyan]precision-explorer convert model.onnx model.int8.onnx --format int8 --calibrate-on train.npz[/cyan]"""
 
 _SEARCH = """[dim]Examples[/dim]
 
@@ -53,6 +57,18 @@ _SEARCH = """[dim]Examples[/dim]
 [cyan]precision-explorer search model.onnx --inputs data.npz --max-error 1e-3 --out out/best[/cyan]
 
 [cyan]precision-explorer search model.onnx --inputs data.npz --metric top1 --max-drop 0.005[/cyan]"""
+
+_ENGINE = """[dim]Examples[/dim]
+
+[cyan]precision-explorer export-engine model.onnx --inputs data.npz --plan plan.json --out model.engine[/cyan]
+
+[cyan]precision-explorer export-engine model.onnx --inputs data.npz --recipe --out model.engine[/cyan]"""
+
+_IMPORT = """[dim]Examples[/dim]
+
+[cyan]precision-explorer import-profile model.onnx --layers layers.json --profile profile.json --device A100[/cyan]
+
+[cyan]precision-explorer import-profile model.onnx --layers l.json --profile p.json --plan plan.json[/cyan]"""
 
 _INSPECT = """[dim]Examples[/dim]
 
@@ -75,6 +91,12 @@ def _print_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it so
     if asked:
         typer.echo(f"{PROGRAM} {__version__}")
         raise typer.Exit
+
+
+def _takes_default(ctx: typer.Context, parameter: str) -> bool:
+    """Return whether an option was left out."""
+    source = ctx.get_parameter_source(parameter)
+    return source is None or source.name == "DEFAULT"
 
 
 @app.callback()
@@ -157,16 +179,76 @@ def measure(
     model: ModelArgument,
     plan: PlanOptions,
     samples: SampleOptions,
+    timing: TimingOptions,
     runs: Annotated[
         int, typer.Option(min=1, metavar="N", help="Runs to take medians of.", rich_help_panel="Samples and latency")
     ] = _RUNS,
     top: TopOption = _TOP,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure errors and latency of every layer, without writing anything."""
+    """Measure errors and latency of every layer, without writing anything.
+
+    With --on, only the latency of the plan is measured, for real, on that backend.
+    """
+    command = shell_command(ctx)
+    if timing.on is not None:
+        from explorer.cli.timing import run_timing  # noqa: PLC0415
+
+        if _takes_default(ctx, "backend"):
+            plan = plan.for_backend(str(timing.on))
+        run_timing(model, plan, samples, timing, command=command, runs=runs, top=top, as_json=as_json)
+        return
     from explorer.cli.explore import run_measure  # noqa: PLC0415
 
-    run_measure(model, plan, samples, command=shell_command(ctx), runs=runs, top=top, as_json=as_json)
+    run_measure(model, plan, samples, command=command, runs=runs, top=top, as_json=as_json)
+
+
+@app.command("export-engine", epilog=_ENGINE)
+@spread
+def export_engine(
+    *,
+    ctx: typer.Context,
+    model: ModelArgument,
+    plan: PlanOptions,
+    samples: SampleOptions,
+    options: EngineOptions,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The engine's file.")] = Path("model.engine"),
+    as_json: JsonOption = False,
+) -> None:
+    """Build the plan's TensorRT engine and write it, with what it came from beside it; or what builds it elsewhere.
+
+    An engine runs only with the version of TensorRT and on the kind of GPU that built it; --recipe needs neither here.
+    """
+    from explorer.cli.engine import run_export_engine  # noqa: PLC0415
+
+    if _takes_default(ctx, "backend"):
+        plan = plan.for_backend("tensorrt")
+    run_export_engine(model, out, plan, samples, options, command=shell_command(ctx), as_json=as_json)
+
+
+@app.command("import-profile", epilog=_IMPORT)
+@spread
+def import_profile(
+    *,
+    ctx: typer.Context,
+    model: ModelArgument,
+    plan: PlanOptions,
+    samples: SampleOptions,
+    files: ProfileOptions,
+    out: OutOption = Path("out"),
+    top: TopOption = _TOP,
+    as_json: JsonOption = False,
+) -> None:
+    """Put the latencies that trtexec measured on another machine on the model's graph; no GPU is needed here.
+
+    Shows the time of every layer, the kernels, and where TensorRT ran another format than was asked for; writes the
+    table and the report. Without a plan, the formats that ran are taken for it.
+    """
+    from explorer.cli.import_profile import run_import_profile  # noqa: PLC0415
+
+    if _takes_default(ctx, "backend"):
+        plan = plan.for_backend("tensorrt")
+    run_import_profile(model, out, plan, samples, files, command=shell_command(ctx), top=top, as_json=as_json)
 
 
 @app.command(epilog=_INSPECT)

@@ -72,6 +72,14 @@ class BudgetOptions:
             rich_help_panel=_SEARCH,
         ),
     ] = None
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LOW,LOW",
+            help="Low formats to choose among beside fp32: one, or fp16,int8 (bf16,int8); by default the plan's.",
+            rich_help_panel=_SEARCH,
+        ),
+    ] = None
     count_layers: Annotated[
         bool,
         typer.Option(

@@ -37,7 +37,8 @@ def run_convert(source: Path, target: Path, plan: PlanOptions, *, top: int, as_j
     """Convert, write, and print what became of the layers and weights."""
     wanted = plan.plan()
     model = load_model(source)
-    conversion = convert(model, wanted, backend=plan.target, clamp=plan.clamp)
+    calibration = plan.calibration_of(model, wanted)
+    conversion = convert(model, wanted, backend=plan.target, clamp=plan.clamp, calibration=calibration)
     written = save_onnx(conversion, model, target)
     if as_json:
         print_document(
@@ -84,8 +85,8 @@ def _reasons(conversion: Conversion) -> Counter[tuple[str, str]]:
 
 
 def _show(model: Model, conversion: Conversion, written: tuple[Path, ...], *, top: int) -> None:
-    screen, low = console(), conversion.decisions.plan.format
-    count = len(conversion.decisions.low_layers)
+    screen, low = console(), " and ".join(conversion.decisions.plan.formats)
+    count = len(conversion.decisions.low_layers | conversion.decisions.int8_layers)
     facts = Facts()
     facts.add("layers", f"{count:,} of {len(model.layers):,} in {low} ({text.share(conversion.low_share)} of those "
               "with float32 tensors)")  # fmt: skip

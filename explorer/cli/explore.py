@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from rich.padding import Padding
@@ -89,13 +90,16 @@ def _write(analysis: Analysis, out: Path) -> dict[str, str]:
         "model": out / f"model.{x.plan.format}.onnx",
     }
     with folder(out):
-        x.export(paths["model"], clamp=analysis.clamp)
+        if x.convert(clamp=analysis.clamp).refusal:
+            del paths["model"]  # the warnings say why there is none
+        else:
+            x.export(paths["model"], clamp=analysis.clamp)
         write_report(analysis.data, paths["report"])
         with replacing(paths["layers"]) as part:
             analysis.table.to_csv(part, index=False, encoding="utf-8", errors="backslashreplace")
         with replacing(paths["plan"]) as part:
             part.write_text(x.plan.to_json() + "\n", encoding="utf-8")
-    return {name: str(paths[name]) for name in ("model", "plan", "layers", "report")}
+    return {name: str(paths[name]) for name in ("model", "plan", "layers", "report") if name in paths}
 
 
 def show(analysis: Analysis, screen: Console, *, top: int) -> None:
@@ -133,17 +137,18 @@ def _summary(analysis: Analysis) -> Facts:
         found = data.accuracy
         line = f"{text.percent(found.before)} → {text.percent(found.after)} of {text.plural(found.samples, 'sample')}"
         facts.add("accuracy", line, emulated)
-    count = len(decisions.low_layers)
+    counts = Counter(each.format for each in decisions)
+    own, *others = analysis.rows.low_formats(low)
+    named = [f"{counts[own]:,} of {len(decisions):,} in {own}", *(f"{counts[name]:,} in {name}" for name in others)]
     share = f"{text.share(x.low_share)} of those with float32 tensors"
-    facts.add("layers", f"{count:,} of {len(decisions):,} in {low} ({share})")
+    facts.add("layers", f"{text.join(named)} ({share})")
     facts.add("casts", f"{data.plan.casts or 0:,} inserted")
     first = x.first_nonfinite()
     if first is not None:
         facts.add("not finite", Text.assemble("first at ", (text.visible(first), "red")), emulated)
     for each in data.model_latency:
-        line = f"{text.duration(each.fp32_us)} in fp32"
-        if each.plan_us is not None:
-            line += f", {text.duration(each.plan_us)} under the plan"
+        times = ((each.fp32_us, "in fp32"), (each.plan_us, "under the plan"))
+        line = ", ".join(f"{text.duration(us)} {words}" for us, words in times if us is not None)
         facts.add("latency", line, each.provenance)
     facts.add("weights", weight_words(data.weights, low))
     facts.add("samples", text.visible(data.samples.description))
@@ -210,9 +215,10 @@ def _hint(analysis: Analysis) -> str:
 def show_latency(analysis: Analysis, screen: Console, *, top: int) -> None:
     """Print the slowest layers, measured and predicted apart."""
     table, low = analysis.table, analysis.data.plan.format
-    for device, columns in (("cpu", ["fp32"]), ("gpu", ["fp32", low])):
+    for device in ("cpu", "gpu"):
         if f"{device}_fp32_us" not in table or not top:
             continue
+        columns = [column for column in ("fp32", low) if f"{device}_{column}_us" in table]
         slow = table.sort_values(f"{device}_fp32_us", ascending=False, kind="stable").head(top)
         slow = slow[slow[f"{device}_fp32_us"] > 0]
         shown = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")

@@ -15,8 +15,10 @@ from explorer.cli.document import layer_document, model_document, print_document
 from explorer.cli.words import Facts, console, notes
 from explorer.errors import PlanError, nearest
 from explorer.model import load_model
+from explorer.model.quantised import source_layers
 from explorer.plan import Rule
 from explorer.report import text
+from explorer.scene.quantised import quantisation_entries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +43,12 @@ def run_inspect(path: Path, *, match: str | None, ops_only: bool, as_json: bool)
     tree = _scopes(layers)
     if as_json:
         listed = {} if ops_only else {"layers": [layer_document(layer) for layer in layers]}
-        content = {"model": model_document(model), "ops": dict(counts.most_common()), "scopes": tree.document()}
+        content = {
+            "model": model_document(model),
+            "ops": dict(counts.most_common()),
+            "scopes": tree.document(),
+            "quantisation": _quantisation(model, layers),
+        }
         print_document("inspect", {**content, **listed})
         return
     screen = console()
@@ -49,6 +56,7 @@ def run_inspect(path: Path, *, match: str | None, ops_only: bool, as_json: bool)
         count = f"{len(layers):,} of {text.plural(len(model.layers), 'layer')} match {match}"
         screen.print(Text(f"\n  {text.visible(count)}", style="bold"))
         _show_layers(model, layers, screen)
+        _show_scales(model, layers, screen)
         return
     facts = Facts()
     for label, specs in (("inputs", model.inputs), ("outputs", model.outputs)):
@@ -59,6 +67,8 @@ def run_inspect(path: Path, *, match: str | None, ops_only: bool, as_json: bool)
     facts.add("layers", f"{len(model.layers):,}")
     bytes_ = sum(weight.bytes for weight in weights)
     facts.add("parameters", f"{sum(weight.elements for weight in weights):,} ({text.size(bytes_)})")
+    if words := _quantised_words(model):
+        facts.add("quantised", words)
     screen.print()
     screen.print(Text(text.visible(model.name), style="bold"))
     screen.print(Padding(facts, (0, 0, 1, 2), expand=False))
@@ -85,6 +95,45 @@ def _matching(model: Model, pattern: str) -> tuple[Layer, ...]:
             fix=nearest(pattern, (layer.id for layer in model.layers)) or "Leave --match out to list all layers.",
         )
     return found
+
+
+def _quantisation(model: Model, layers: Sequence[Layer]) -> dict[str, Any]:
+    """Return what the source model quantises by itself, as plain values."""
+    formats = source_layers(model).formats
+    entries = {each["tensor"]: each for layer in layers for each in quantisation_entries(model, layer)}
+    return {
+        "layers": {layer.id: formats[layer.id] for layer in layers if layer.id in formats},
+        "tensors": list(entries.values()),
+    }
+
+
+def _quantised_words(model: Model) -> str:
+    """Return what the source model quantises by itself, in words; nothing where it does not."""
+    formats = Counter(each or "other" for each in source_layers(model).formats.values())
+    tensors = {each["tensor"] for layer in model.layers for each in quantisation_entries(model, layer)}
+    if not formats and not tensors:
+        return ""
+    layers = [f"{text.plural(number, 'layer')} in {name}" for name, number in sorted(formats.items())]
+    where = f"{' and '.join(layers) or 'weights only'}, {text.plural(len(tensors), 'tensor')} with scales"
+    return f"{where} (--match PATTERN lists them)"
+
+
+def _show_scales(model: Model, layers: Sequence[Layer], screen: Console) -> None:
+    """Print the scales that the source model gives the tensors of these layers."""
+    entries = {each["tensor"]: each for layer in layers for each in quantisation_entries(model, layer)}
+    if not entries:
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", title="scales in the model", title_justify="left")
+    for head in ("codes", "scale", "zero", "of", "tensor"):
+        table.add_column(head, overflow="fold")
+    for each in entries.values():
+        least, largest = (f"{each[name]:.4g}" for name in ("least", "largest"))
+        scale = least if each["scales"] == 1 else f"{least} to {largest}"
+        block = f" in blocks of {each['block']}" if each["block"] else ""
+        of = "tensor" if each["axis"] is None else f"axis {each['axis']}: {each['scales']:,}{block}"
+        table.add_row(each["dtype"], scale, each["zero"], of, Text(text.visible(each["tensor"])))
+    screen.print()
+    screen.print(Padding(table, (0, 0, 0, 2), expand=False))
 
 
 def _operators(counts: Counter[str]) -> Padding:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from explorer.cli.calibration import Int8Options
 from explorer.errors import InputError, PlanError
 
 if TYPE_CHECKING:
@@ -31,10 +32,14 @@ _NO_BACKEND = "none"
 
 
 class LowFormat(StrEnum):
-    """The low formats that conversion can write."""
+    """The low formats; their facts are in explorer.formats, which `--help` must not import."""
 
     FP16 = "fp16"
     BF16 = "bf16"
+    INT8 = "int8"
+    TF32 = "tf32"
+    FP8E4M3 = "fp8e4m3"
+    FP8E5M2 = "fp8e5m2"
 
 
 class Preset(StrEnum):
@@ -66,12 +71,12 @@ TopOption = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanOptions:
-    """Which layers run low, as options; rules apply in the order: preset or plan, blocks, allows."""
+class PlanOptions(Int8Options):
+    """Which layers run low, as options; rules apply in the order: preset or plan, blocks, int8, allows."""
 
     low: Annotated[
         LowFormat | None,
-        typer.Option("--format", help="The low format; fp16 unless the plan says bf16.", rich_help_panel=_PLAN),
+        typer.Option("--format", help="The low format; fp16 unless the plan says another.", rich_help_panel=_PLAN),
     ] = None
     preset: Annotated[
         Preset | None,
@@ -139,6 +144,10 @@ class PlanOptions:
         """The backend as the session wants it."""
         return None if self.backend is Target.NONE else str(self.backend)
 
+    def for_backend(self, backend: str) -> PlanOptions:
+        """Return the same options, with the kernels of another backend deciding what may run low."""
+        return dataclasses.replace(self, backend=Target(backend))
+
     def plan(self) -> Plan:
         """Return the plan that the options ask for.
 
@@ -156,6 +165,7 @@ class PlanOptions:
         if self.keep_io is not None:
             made = dataclasses.replace(made, keep_io=self.keep_io)
         made = made.block(op_types=self.block_op or (), layers=self.block or (), scopes=self.block_scope or ())
+        made = self.with_int8(made)
         return made.allow(op_types=self.allow_op or (), layers=self.allow or (), scopes=self.allow_scope or ())
 
     def _check_alone(self) -> None:
@@ -248,4 +258,5 @@ class SampleOptions:
             progress=progress,
         )
         exploration.command = command
+        plan.calibrate(exploration)
         return exploration

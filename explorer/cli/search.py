@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from explorer.cli.progress import Stages
 from explorer.cli.words import Facts, console, notes, show_written
 from explorer.export import replacing
 from explorer.report import text
+from explorer.search.formats import CPU
 from explorer.search.search import MEASURING, VERIFYING
 
 if TYPE_CHECKING:
@@ -60,9 +61,11 @@ def run_search(
     with Stages([LOAD, RANGES, LOCAL, MEASURING, VERIFYING, *([_TAKE] if budget.given else []), _WRITE]) as stages:
         with stages.stage(LOAD):
             check_folder(out)
-            x = samples.open(model, plan, command=command, progress=stages.report)
+            named = replace(samples, gpu_model=None) if samples.gpu_model == CPU else samples  # no GPU to look up
+            x = named.open(model, plan, command=command, progress=stages.report)
             data = budget.labelled(samples.inputs)
         front = x.search(
+            formats=None if budget.formats is None else budget.formats.split(","),
             metric=budget.metric,
             data=data,
             max_drop=budget.max_drop,
@@ -92,7 +95,7 @@ def run_search(
 def _write(found: _Found, out: Path, *, clamp: bool) -> dict[str, str]:
     x, paths = found.x, {"front": out / "front.csv"}
     if found.taken is not None:
-        paths = {"model": out / f"model.{x.plan.format}.onnx", "plan": out / "plan.json", **paths}
+        paths = {"model": out / f"model.{'-'.join(x.plan.formats)}.onnx", "plan": out / "plan.json", **paths}
     with folder(out):
         if found.taken is not None:
             x.export(paths["model"], clamp=clamp)
@@ -113,13 +116,14 @@ def _document(found: _Found) -> dict[str, Any]:
         "pinned": front.pinned,
         "metric": found.metric,
         "exact_metric": front.judge.exact_score,
-        "points": [_point(point) for point in front.points],
-        "taken": None if taken is None else {**_point(taken), "plan": taken.plan.to_dict()},
+        "formats": list(front.formats),
+        "points": [_point(point, front) for point in front.points],
+        "taken": None if taken is None else {**_point(taken, front), "plan": taken.plan.to_dict()},
         "warnings": found.x.warnings(),
     }
 
 
-def _point(point: FrontPoint) -> dict[str, Any]:
+def _point(point: FrontPoint, front: Front) -> dict[str, Any]:
     return {
         "error": point.error,
         "predicted_error": point.predicted_error,
@@ -127,7 +131,13 @@ def _point(point: FrontPoint) -> dict[str, Any]:
         "metric": point.metric,
         "low_layers": point.low,
         "low_share": point.low_share,
+        "layers": dict(_counts(point, front)),
     }
+
+
+def _counts(point: FrontPoint, front: Front) -> list[tuple[str, int]]:
+    """Return how many layers run in each low format."""
+    return [(name, int((point.choice == label).sum())) for label, name in enumerate(front.formats) if label]
 
 
 def _show(found: _Found, screen: Console) -> None:
@@ -162,7 +172,8 @@ def _table(found: _Found) -> Table:
     front = found.front
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     more = [*([found.metric] if found.metric else []), *(["latency"] if front.device else [])]
-    for name in ("", "error", "predicted", *more, "low layers", "share"):
+    several = len(front.formats) > 2  # fp32 and more than one low format
+    for name in ("", "error", "predicted", *more, *(front.formats[1:] if several else ["low layers"]), "share"):
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
     taken = None if found.taken is None else found.taken.plan
     rows = list(front.points)
@@ -176,7 +187,7 @@ def _table(found: _Found) -> Table:
             _error(point.predicted_error),
             *metric,
             *([text.duration(point.latency_us)] if front.device else []),
-            f"{point.low:,}",
+            *(f"{count:,}" for _, count in _counts(point, front)),
             text.share(point.low_share),
             style="bold green" if point.plan == taken else None,
         )

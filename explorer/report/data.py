@@ -133,13 +133,13 @@ class ModelLatency:
 
     Args:
         provenance: such as ``measured on onnxruntime-cpu, 2 threads`` or ``predicted for H100-SXM``.
-        fp32_us: microseconds with every layer in fp32.
+        fp32_us: microseconds with every layer in fp32; None where only the plan was measured.
         plan_us: microseconds under the plan; None where a figure would mislead (fp16 on ONNX Runtime's CPU provider).
         spread_us: interquartile range of the fp32 runs, microseconds; None for a prediction.
     """
 
     provenance: str
-    fp32_us: float
+    fp32_us: float | None
     plan_us: float | None = None
     spread_us: float | None = None
 

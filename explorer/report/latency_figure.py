@@ -36,7 +36,7 @@ def latency_by_op(latency: pd.DataFrame | None, low: str) -> list[Chart]:
 
 
 def _chart(rows: pd.DataFrame, low: str, provenance: str, key: str) -> Chart:
-    column = low_column(rows, low) if tells_speed(provenance) else None
+    column = low_column(rows, low) if tells_speed(provenance, low) else None
     names, bars = _sums(rows, low, column)
     tag = ", predicted" if provenance.startswith("predicted") else ""
     hatch = {"shape": "/" if tag else "", "size": 7, "solidity": 0.22, "fillmode": "overlay", "fgcolor": HATCH}
@@ -47,7 +47,8 @@ def _chart(rows: pd.DataFrame, low: str, provenance: str, key: str) -> Chart:
         colour = palette.FORMAT.get(low, palette.ACCUMULATED)
         series.append(("plan", f"this plan: {low}{tag}", plan_low, colour, plan_wide))
         series.append(("plan", f"this plan: fp32{tag}", plan_wide, palette.MUTED, None))
-    series.append(("wide", f"all in fp32{tag}", wide, palette.WIDE, None))
+    if not np.isnan(wide).all():
+        series.append(("wide", f"all in fp32{tag}", wide, palette.WIDE, None))
     for group, name, values, colour, base in series:
         figure.add_bar(
             y=names, x=values, base=base, orientation="h", name=name, offsetgroup=group,
@@ -72,8 +73,13 @@ def _sums(rows: pd.DataFrame, low: str, column: str | None) -> tuple[list[str], 
     wide = rows["fp32_us"].to_numpy(dtype=np.float64)
     times = np.full(len(rows), np.nan) if column is None else rows[column].to_numpy(dtype=np.float64, na_value=np.nan)
     is_low = (rows["format"].astype(str) == low).to_numpy(dtype=bool) & ~np.isnan(times)
-    table = rows.assign(wide=wide, plan_wide=np.where(is_low, 0.0, wide), plan_low=np.where(is_low, times, 0.0))
-    by_op = table.groupby("op")[["wide", "plan_wide", "plan_low"]].sum().sort_values("wide", ascending=False)
+    # A plan that was measured has a time of its own for each layer; a prediction takes the others as in fp32.
+    measured = column is not None and str(rows["provenance"].iloc[0]).startswith("measured")
+    rest = times if measured else wide
+    table = rows.assign(wide=wide, plan_wide=np.where(is_low, 0.0, rest), plan_low=np.where(is_low, times, 0.0))
+    sums = table.groupby("op")[["wide", "plan_wide", "plan_low"]].sum(min_count=1)
+    most = sums["wide"].fillna(sums["plan_wide"].fillna(0) + sums["plan_low"].fillna(0))
+    by_op = sums.fillna({"plan_wide": 0.0, "plan_low": 0.0}).loc[most.sort_values(ascending=False).index]
     names = [plain(str(op), OP_WIDTH) for op in by_op.index[:SHOWN_OPS]]
     bars = by_op.to_numpy(dtype=np.float64)
     if len(by_op) > SHOWN_OPS:
@@ -84,9 +90,11 @@ def _sums(rows: pd.DataFrame, low: str, column: str | None) -> tuple[list[str], 
 
 def _summary(names: list[str], bars: NDArray[np.float64], low: str, provenance: str) -> str:
     wide, plan = float(bars[:, 0].sum()), float(bars[:, 1:].sum())
-    words = f"Sum over the layers, {provenance}: {text.duration(wide)} in fp32"
-    words += f", {text.duration(plan)} under the plan with {low}." if low else "."
-    if wide > 0:
-        most = [f"{html.unescape(name)} ({text.share(bars[row, 0] / wide)})" for row, name in enumerate(names[:3])]
-        words += f" Most of the fp32 time goes to {text.join(most)}."
+    measured_wide = not np.isnan(wide)
+    sums = [(wide, "in fp32")] * measured_wide + [(plan, f"under the plan with {low}")] * bool(low)
+    words = f"Sum over the layers, {provenance}: {', '.join(f'{text.duration(us)} {what}' for us, what in sums)}."
+    shares = bars[:, 0] / wide if measured_wide else bars[:, 1:].sum(axis=1) / (plan or 1.0)
+    if wide > 0 or (not measured_wide and plan > 0):
+        most = [f"{html.unescape(name)} ({text.share(shares[row])})" for row, name in enumerate(names[:3])]
+        words += f" Most of the {'fp32 ' if measured_wide else ''}time goes to {text.join(most)}."
     return words if low else f"{words} No time under the plan is shown: this device has none that would mean anything."

@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from explorer.formats import FORMATS
 from explorer.plan import NO_FORMAT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pandas as pd
     from numpy.typing import NDArray
 
     from explorer.report.data import ReportData
 
-__all__ = ["Layers", "broken_outputs", "latency_groups", "low_column", "tells_speed"]
+__all__ = ["Layers", "broken_outputs", "latency_groups", "low_column", "saturating", "tells_speed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +28,7 @@ class Layers:
     Args:
         frame: errors joined with range (``range_max_abs``, ``range_rms``) and latency (``fp32_us``, ``low_us``,
             ``fused_with``); what was not measured is NaN or an empty string.
-        low: whether the layer runs in the plan's low format.
+        low: whether the layer runs in a low format.
         floats: whether it carries float tensors at all; no other layer can run low.
         broken: whether its output under the plan holds inf or NaN.
         timing: provenance of the latency columns; empty when there are none.
@@ -58,18 +61,23 @@ class Layers:
             by_id = rows.drop_duplicates("id").set_index("id")
             frame["fp32_us"] = ids.map(by_id["fp32_us"]).astype("float64")
             column = low_column(rows, data.plan.format)
-            if column is not None and tells_speed(timing):
+            if column is not None and tells_speed(timing, data.plan.format):
                 frame["low_us"] = ids.map(by_id[column]).astype("float64")
             if "fused_with" in by_id:
                 frame["fused_with"] = ids.map(by_id["fused_with"].map(_names)).fillna("")
         if "note" not in frame:
             frame["note"] = ""
         fmt = frame["format"].astype(str)
-        low = (fmt == data.plan.format).to_numpy(dtype=bool)
+        low = (~fmt.isin((NO_FORMAT, "fp32"))).to_numpy(dtype=bool)
         return cls(
             frame=frame, low=low, floats=(fmt != NO_FORMAT).to_numpy(dtype=bool), broken=_broken(frame, low),
             timing=timing,
         )  # fmt: skip
+
+    def low_formats(self, own: str) -> list[str]:
+        """Return the low formats that layers run in, the plan's own first; that one too where none does."""
+        used = dict.fromkeys(name for name, low in zip(self.words("format"), self.low, strict=True) if low)
+        return list(dict.fromkeys((own, *used))) if own in used or not used else list(used)
 
     @property
     def broken_alone(self) -> NDArray[np.bool_]:
@@ -117,8 +125,15 @@ def _broken(frame: pd.DataFrame, low: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _counted(frame: pd.DataFrame) -> NDArray[np.bool_]:
-    counts = frame[["overflow", "nan"]].fillna(0).to_numpy(dtype=np.float64)
+    counts = frame[["overflow", "nan"]].fillna(0).to_numpy(dtype=np.float64, copy=True)
+    if "format" in frame:  # of layers; the values that the model returns are infinite if they are counted
+        counts[saturating(frame["format"]), 0] = 0
     return np.asarray((counts > 0).any(axis=1), dtype=bool)
+
+
+def saturating(formats: Iterable[object]) -> NDArray[np.bool_]:
+    """Return by layer whether its format keeps its largest value for what lies beyond, instead of infinity."""
+    return np.array([name in FORMATS and FORMATS[str(name)].saturates for name in formats], dtype=bool)
 
 
 def _infinite(frame: pd.DataFrame, sqnr: str, max_abs: str) -> NDArray[np.bool_]:
@@ -133,19 +148,21 @@ def low_column(rows: pd.DataFrame, low: str) -> str | None:
     return name if name in rows.columns and bool(rows[name].notna().any()) else None
 
 
-def tells_speed(provenance: str) -> bool:
+def tells_speed(provenance: str, low: str) -> bool:
     """Return whether times of this provenance tell how fast a low format is.
 
-    ONNX Runtime's CPU provider computes fp16 in fp32: what it measures is no speed-up, and none is ever shown.
+    ONNX Runtime's CPU provider computes fp16 in fp32: what it measures is no speed-up, and none is ever shown. Its
+    kernels of int8 are real.
     """
-    return "cpu" not in provenance.casefold()
+    return low == "int8" or "cpu" not in provenance.casefold()
 
 
 def latency_groups(latency: pd.DataFrame | None) -> dict[str, pd.DataFrame]:
     """Return the timed rows by their provenance, in the order in which it first appears."""
     if latency is None or latency.empty:
         return {}
-    timed = latency[latency["fp32_us"].notna()]
+    times = latency.columns.intersection(["fp32_us", "plan_us"])  # fp32 is unknown where only the plan was measured
+    timed = latency[latency[times].notna().any(axis=1)]
     return {str(provenance): rows for provenance, rows in timed.groupby("provenance", sort=False)}
 
 

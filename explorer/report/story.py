@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from explorer.report import text
-from explorer.report.layers import broken_outputs
+from explorer.report.layers import broken_outputs, saturating
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -79,7 +79,7 @@ class WorstLayer:
 
 def verdict(data: ReportData, layers: Layers) -> Finding:
     """Return the one sentence that the report comes down to."""
-    fmt, total = data.plan.format, len(layers.frame)
+    fmt, total = text.join(layers.low_formats(data.plan.format)), len(layers.frame)
     outputs = broken_outputs(data.output_error)
     broken_layers = int(layers.broken.sum())
     spread = _accuracy_words(data)
@@ -99,7 +99,7 @@ def verdict(data: ReportData, layers: Layers) -> Finding:
 
 def _finite_verdict(data: ReportData, layers: Layers, spread: str) -> Finding:
     """Return the verdict on a plan whose outputs are finite."""
-    fmt, broken_layers = data.plan.format, int(layers.broken.sum())
+    fmt, broken_layers = text.join(layers.low_formats(data.plan.format)), int(layers.broken.sum())
     name, worst = _worst_output(data)
     kept = Markup("The worst output, <code>{}</code>, {}.{}").format(
         text.shorten(name, WIDTH), _error_words(worst), spread
@@ -178,7 +178,7 @@ def _cause(layers: Layers, row: int) -> str:
     share_of = layers.column("elements")[row] if "elements" in layers.frame else math.nan
     parts = []
     for column, words in (
-        ("overflow", "overflow"),
+        ("overflow", "saturate" if saturating([layers.words("format")[row]])[0] else "overflow"),
         ("nan", "become NaN"),
         ("flushed", "flush to zero"),
         ("subnormal", "go subnormal"),

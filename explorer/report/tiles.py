@@ -87,7 +87,8 @@ def _share(data: ReportData, layers: Layers) -> Tile:
     low, total, rows = int(layers.low.sum()), int(layers.floats.sum()), len(layers.frame)
     fraction = low / total if total else 0.0
     return Tile(
-        key="share", label=f"Layers in {data.plan.format}", value=text.share(fraction), fraction=fraction,
+        key="share", label=f"Layers in {text.join(layers.low_formats(data.plan.format))}", value=text.share(fraction),
+        fraction=fraction,
         detail=f"{low:,} of {text.plural(total, 'layer')}{' with float tensors' if total < rows else ''}",
     )  # fmt: skip
 
@@ -101,8 +102,14 @@ def _casts(data: ReportData) -> Tile:
 
 def _latency(latency: ModelLatency, low: str) -> Tile:
     spread = f", spread {text.duration(latency.spread_us)}" if latency.spread_us is not None else ""
+    if latency.fp32_us is None:
+        value = text.ABSENT if latency.plan_us is None else text.duration(latency.plan_us)
+        return Tile(
+            key="latency", label="Latency", value=value, detail=f"under the plan{spread}; fp32 was not measured",
+            provenance=latency.provenance,
+        )  # fmt: skip
     # On ONNX Runtime's CPU provider a converted model still computes in fp32: a pair would pass for a speed-up.
-    if latency.plan_us is None or not tells_speed(latency.provenance):
+    if latency.plan_us is None or not tells_speed(latency.provenance, low):
         return Tile(
             key="latency", label="Latency", value=text.duration(latency.fp32_us), provenance=latency.provenance,
             detail=f"all in fp32{spread}; this device tells nothing of {low}",

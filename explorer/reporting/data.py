@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import math
 import platform
 from importlib import metadata
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from explorer.reporting.graph import graph_scene
 
 if TYPE_CHECKING:
     from explorer.convert import Conversion
+    from explorer.measure.latency import MeasuredLatency
     from explorer.session import Exploration
 
 __all__ = ["report_data"]
@@ -26,7 +28,12 @@ _WORST_WEIGHTS = 10
 
 
 def report_data(
-    exploration: Exploration, *, gpu_model: str | None = None, runs: int = DEFAULT_RUNS, clamp: bool = False
+    exploration: Exploration,
+    *,
+    gpu_model: str | None = None,
+    runs: int = DEFAULT_RUNS,
+    clamp: bool = False,
+    measured: MeasuredLatency | None = None,
 ) -> ReportData:
     """Return everything that the report of an exploration shows; what was not computed yet is computed.
 
@@ -35,15 +42,17 @@ def report_data(
         gpu_model: adds the predicted latency on this GPU.
         runs: how many runs the latency on the CPU is the median of.
         clamp: the converted model's weights are clamped to the range of the low format.
+        measured: the latency of the plan on another device; the CPU is then not timed.
     """
     model, plan = exploration.model, exploration.plan
     conversion = exploration.convert(clamp=clamp)
-    measured = exploration.cpu_latency(runs=runs)
-    cpu = measured.result
-    latencies = [
-        ModelLatency(provenance=cpu.provenance, fp32_us=cpu.whole_us, spread_us=cpu.whole_spread_us),
-    ]
-    table = measured.table(model.layers, exploration.decisions())
+    if measured is None:
+        latency, told = _cpu_latency(exploration, runs), exploration.cpu_latency(runs=runs).result.notes
+        table = exploration.latency(runs=runs)
+    else:
+        table, told = measured.table(model.layers, exploration.decisions()), measured.result.notes
+        latency = _measured_latency(measured, is_fp32=bool(table["fp32_us"].notna().any()))
+    latencies = [latency]
     if gpu_model is not None:
         predicted = exploration.predicted_latency(gpu_model)
         table = predicted.table(model.layers, exploration.decisions())
@@ -86,13 +95,40 @@ def report_data(
         else Accuracy(before=found.exact, after=found.plan, samples=found.samples, provenance=found.provenance),
         weights=_weights(conversion),
         findings=exploration.findings(clamp=clamp, gpu_model=gpu_model),
-        warnings=(*exploration.warnings(), *_clamped(conversion), *conversion.notes, *cpu.notes),
+        warnings=(
+            *exploration.warnings(),
+            *_unwritten(conversion),
+            *_clamped(conversion),
+            *conversion.notes,
+            *told,
+        ),
         versions=_versions(),
         command=exploration.command,
         python=_python(exploration, gpu_model=gpu_model, clamp=clamp),
         created=dt.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     )
-    return dataclasses.replace(data, scene=graph_scene(exploration, data, Layers.of(data)))
+    shown = None if measured is None or gpu_model is not None else measured.result
+    return dataclasses.replace(data, scene=graph_scene(exploration, data, Layers.of(data), measured=shown))
+
+
+def _cpu_latency(exploration: Exploration, runs: int) -> ModelLatency:
+    cpu = exploration.cpu_latency(runs=runs).result
+    return ModelLatency(
+        provenance=cpu.provenance,
+        fp32_us=cpu.whole_us,
+        plan_us=exploration.measure(runs=runs).result.whole_us if exploration.timed_here else None,
+        spread_us=cpu.whole_spread_us,
+    )
+
+
+def _measured_latency(measured: MeasuredLatency, *, is_fp32: bool) -> ModelLatency:
+    found = measured.result
+    return ModelLatency(
+        provenance=found.provenance,
+        fp32_us=found.whole_us if is_fp32 else None,
+        plan_us=found.whole_us,
+        spread_us=None if math.isnan(found.whole_spread_us) else found.whole_spread_us,
+    )
 
 
 def _rules(exploration: Exploration) -> list[str]:
@@ -109,6 +145,11 @@ def _weights(conversion: Conversion) -> WeightFacts:
         worst={report.name: report.census for report in worst},
         clamped=bool(conversion.weights.clamped),
     )
+
+
+def _unwritten(conversion: Conversion) -> tuple[str, ...]:
+    """Tell that no file can hold the plan, where none can."""
+    return (f"No ONNX file can hold this plan: {conversion.refusal}.",) if conversion.refusal else ()
 
 
 def _clamped(conversion: Conversion) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from explorer.search.point import Settings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from explorer.backends.latency import LatencyResult
     from explorer.measure import Histogram
     from explorer.report import ReportData
     from explorer.report.layers import Layers
@@ -40,13 +41,16 @@ _MOST_HISTOGRAMS: Final = 2000  # layers; beyond it histograms would outweigh th
 _FIGURES: Final = {"output-error": "output_error", "accuracy": "metric", "share": "low_share", "casts": "casts"}
 
 
-def graph_scene(exploration: Exploration, data: ReportData, layers: Layers) -> bytes:
+def graph_scene(
+    exploration: Exploration, data: ReportData, layers: Layers, *, measured: LatencyResult | None = None
+) -> bytes:
     """Return the scene of the graph as a report carries it.
 
     Args:
         exploration: with its plan.
         data: what else the report shows; the graph shows the same figures.
         layers: its tables, joined.
+        measured: the latency of the plan where it was measured.
     """
     model, decisions = exploration.model, exploration.decisions()
     frame = figures(
@@ -55,6 +59,7 @@ def graph_scene(exploration: Exploration, data: ReportData, layers: Layers) -> b
         errors=data.errors,
         ranges=data.ranges,
         latency=data.latency,
+        measured=measured,
         first_nonfinite=exploration.first_nonfinite(),
         front=FrontColumns.of(exploration.front, decisions, exploration.target),
         errors_revision=0,
@@ -65,6 +70,7 @@ def graph_scene(exploration: Exploration, data: ReportData, layers: Layers) -> b
         _state(exploration, data, layers),
         frame,
         low_format=exploration.plan.format,
+        formats=dict.fromkeys(decisions.int8_layers, "int8"),
         shapes=exploration.samples.shapes,
         values=_values(exploration, found),
     )
@@ -72,13 +78,16 @@ def graph_scene(exploration: Exploration, data: ReportData, layers: Layers) -> b
 
 def _values(exploration: Exploration, found: Mapping[str, Histogram]) -> dict[int, Json]:
     """Return `LayerValues` of js/src/protocol.ts by layer: the exact values alone."""
-    low = exploration.plan.format
-    bands = Bands.of(low)
-    made = {}
+    plan, target = exploration.plan, exploration.target
+    typings = {name: exploration.results.ready(name, target) for name in plan.formats}
+    decisions, made = exploration.decisions(), {}
     for number, layer in enumerate(exploration.model.layers):
         histogram = found.get(layer.id)
         if histogram is None:
             continue
+        ran = decisions[layer.id].format
+        low = ran if ran in typings else plan.format
+        bands = Bands.of_tensor(typings[low], layer.outputs[0])
         made[number] = {
             "layer": number,
             "revision": 0,
@@ -94,7 +103,7 @@ def _values(exploration: Exploration, found: Mapping[str, Histogram]) -> dict[in
                 "exact_nonfinite": histogram.nonfinite,
                 "plan_nonfinite": None,
             },
-            "bands": {"overflow": bands.overflow, "normal": bands.normal, "subnormal": bands.subnormal},
+            "bands": bands.shown(),
             "scatter": None,
             "provenance": exploration.range_provenance,
             "note": "",
@@ -109,15 +118,19 @@ def _state(exploration: Exploration, data: ReportData, layers: Layers) -> Json:
     return {
         "revision": 0,
         "format": plan.format,
-        "formats": [{"name": plan.format, "label": plan.format}],
+        "formats": [{"name": plan.format, "about": "", "off": ""}],
+        "uses": list(plan.formats),
         "preset": preset,
         "presets": [{"name": name, "label": name} for name in PRESETS],
         "keep_io": plan.keep_io,
+        "io_choice": False,
         "plan": plan_json(plan),
         "target": target,
         "targets": [{"name": target, "label": target or "ONNX alone", "ready": True, "missing": "", "kernels": ""}],
         "gpu": "",
-        "gpus": [],
+        "devices": [],
+        "measured": None,
+        "calibration": _calibration(exploration),
         "run": {"state": "idle", "stage": "", "done": 0, "total": 0, "seconds": None, "error": None},
         "undo": 0,
         "redo": 0,
@@ -136,6 +149,18 @@ def _state(exploration: Exploration, data: ReportData, layers: Layers) -> Json:
     }
 
 
+def _calibration(exploration: Exploration) -> Json:
+    """Return `CalibrationState` of js/src/protocol.ts; nothing can be calibrated anew here."""
+    known, decisions = exploration.calibration, exploration.decisions()
+    return {
+        "wanted": bool(decisions.low_layers if decisions.plan.format == "int8" else decisions.int8_layers),
+        "method": "" if known is None else known.method,
+        "methods": [],
+        "text": "" if known is None else known.description,
+        "notes": [] if known is None else list(known.warnings),
+    }
+
+
 def _headline(data: ReportData, layers: Layers) -> Json:
     """Return the figures of the report's tiles: the same words in both places."""
     known: Json = dict.fromkeys((*_FIGURES.values(), "latency"))
@@ -145,7 +170,8 @@ def _headline(data: ReportData, layers: Layers) -> Json:
             continue  # the first device is the most telling
         words = f"{tile.before} → {tile.value}" if tile.before else tile.value
         source = tile.provenance or tile.detail
-        if key == "latency" and not tile.before:  # no figure of the plan: it must not pass for one
+        # No figure of the plan: it must not pass for one.
+        if key == "latency" and not tile.before and data.model_latency[0].fp32_us is not None:
             words, source = f"{words} in fp32", f"{source}; {tile.detail}"
         known[key] = {"value": None, "text": words, "provenance": source}
     known["output_error"]["value"] = num(_worst_db(data))

@@ -1,6 +1,6 @@
 """What a view shows of a model, as plain data in the form of js/src/protocol.ts; nothing here draws."""
 
-from explorer.scene.casts import cast_count, edge_casts
+from explorer.scene.casts import cast_count, edge_casts, pair_count
 from explorer.scene.details import layer_details
 from explorer.scene.figures import NEVER, figures
 from explorer.scene.frame import decode_frame, encode_frame
@@ -27,6 +27,7 @@ __all__ = [
     "low_mask",
     "num",
     "ops_json",
+    "pair_count",
     "plan_json",
     "read_only_scene",
     "search_json",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from explorer.model import TensorSpec
 from explorer.model.scopes import code_of
+from explorer.scene.quantised import quantisation_entries
 from explorer.scene.shapes import concrete_types
 from explorer.scene.text import attribute_text, dims_text, shape_text
 from explorer.scene.weights import weight_figures
@@ -52,9 +53,14 @@ def layer_details(
         "attributes": attributes,
         "inputs": _tensors(model, layer, "inputs", shapes),
         "outputs": _tensors(model, layer, "outputs", shapes),
-        "weights": [weight_figures(model, name, low_format) for name in dict.fromkeys(layer.inputs) if name in known]
+        "weights": [
+            weight_figures(model, layer, index, low_format)
+            for index, name in enumerate(layer.inputs)
+            if name in known and name not in layer.inputs[:index]
+        ]
         if weights
         else [],
+        "quantisation": quantisation_entries(model, layer),
         "source": layer.source,
         "code": code_of(node.metadata_props),
     }

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from explorer.convert import type_layers
 from explorer.plan import NO_FORMAT
 from explorer.scene.casts import edge_casts
 from explorer.scene.frame import encode_frame
 from explorer.scene.fronts import FrontColumns
+from explorer.scene.kernels import kernels_json, layer_times
 from explorer.scene.wiring import wiring
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-    from explorer.convert import Decisions
+    from explorer.backends.latency import LatencyResult
+    from explorer.convert import Decisions, Typing
     from explorer.model import Model
 
-__all__ = ["NEVER", "figures"]
+__all__ = ["MAY_INT8", "MAY_LOW", "NEVER", "figures"]
 
 NEVER = -1  # revision of errors that were never measured
-_FP32 = "fp32"
+MAY_LOW, MAY_INT8 = 1, 2  # in the column `switchable`: the plan's own low format, and int8 beside it
+_FP32, _INT8 = "fp32", "int8"
+_MIXED = ("fp16", "bf16")  # formats of plans that may ask for int8 too
 _ERRORS = ("local_sqnr_db", "local_rel_l2", "local_max_abs", "acc_sqnr_db", "acc_rel_l2", "acc_max_abs")
 _SEARCHED = ("sensitivity_db", "saves_us", "costs")
 _COUNTS = ("overflow", "subnormal", "flushed", "elements")
@@ -37,6 +43,8 @@ def figures(
     errors: pd.DataFrame | None = None,
     ranges: pd.DataFrame | None = None,
     latency: pd.DataFrame | None = None,
+    measured: LatencyResult | None = None,
+    stands_in: bool = False,
     first_nonfinite: str | None = None,
     front: FrontColumns | None = None,
     revision: int = 0,
@@ -51,6 +59,9 @@ def figures(
             where no plan was run yet.
         ranges: what ``Exploration.ranges()`` gave.
         latency: what ``Exploration.latency(...)`` gave, for the format of the plan.
+        measured: the latency of this very plan, as it was measured; it takes the place of ``latency``, of which only
+            the fp32 times stay, where they are of the same device.
+        stands_in: what ``latency`` tells is shown only until the plan has been measured.
         first_nonfinite: what ``Exploration.first_nonfinite()`` gave.
         front: what a search tells of the layers under this plan.
         revision: number of the plan.
@@ -58,6 +69,9 @@ def figures(
     """
     count = len(model.layers)
     formats = [NO_FORMAT, _FP32, decisions.plan.format]
+    if decisions.plan.format in _MIXED:
+        formats.append(_INT8)
+    formats += sorted({row.format for row in decisions} - set(formats))  # what the source model quantised by itself
     reasons: dict[str, int] = {}
     number = {name: index for index, name in enumerate(formats)}
     rows = list(decisions)
@@ -68,12 +82,13 @@ def figures(
         "format": np.array([number[row.format] for row in rows], np.uint8),
         "asked": np.array([number[row.asked] for row in rows], np.uint8),
         "blacklisted": _blacklisted(model, decisions),
-        "switchable": np.array([typing[row.layer_id].switchable for row in rows], np.uint8),
+        "switchable": np.array([typing[row.layer_id].switchable for row in rows], np.uint8) * MAY_LOW
+        + _may_int8(decisions) * MAY_INT8,
         "reason": np.array(reason, np.uint16),
         **_errors(count, errors),
         **_ranges(count, errors, ranges),
         **_searched(front or FrontColumns()),
-        **_latency(count, decisions, latency),
+        **(_latency(count, decisions, latency) if measured is None else _measured_latency(model, measured, latency)),
         "cast": edge_casts(decisions),
     }
     facts = {
@@ -83,10 +98,39 @@ def figures(
         "reasons": _listed(reasons),
         "errorProvenance": _provenance(errors),
         "rangeProvenance": _provenance(ranges),
-        "latencyProvenance": _provenance(latency),
+        "latencyProvenance": _provenance(latency) if measured is None else measured.provenance,
+        "latencyStandsIn": stands_in and measured is None,
+        "kernels": [] if measured is None else kernels_json(model, measured),
         "firstNonfinite": -1 if first_nonfinite is None else wiring(model).numbers[first_nonfinite],
     }
     return encode_frame(facts, columns)
+
+
+def _may_int8(decisions: Decisions) -> npt.NDArray[np.uint8]:
+    """Return by layer whether it may run in int8 beside the plan's own format; known once the plan asks for it."""
+    if decisions.plan.format not in _MIXED:
+        return np.zeros(len(decisions), np.uint8)
+    typing = decisions.int8 or _int8_typing(decisions.typing)
+    return np.array([typing.layers[row.layer_id].switchable for row in decisions], np.uint8)
+
+
+_KNOWN: WeakKeyDictionary[Model, dict[str | None, Typing]] = WeakKeyDictionary()
+
+
+def _int8_typing(typing: Typing) -> Typing:
+    """Return what layers may be in int8; it does not depend on a plan, so it is found once."""
+    known = _KNOWN.setdefault(typing.model, {})
+    if typing.backend not in known:
+        known[typing.backend] = type_layers(typing.model, _INT8, typing.backend)
+    return known[typing.backend]
+
+
+def _measured_latency(
+    model: Model, measured: LatencyResult, latency: pd.DataFrame | None
+) -> dict[str, npt.NDArray[Any]]:
+    """Return the columns of :func:`_latency` where the plan itself was measured."""
+    plan = layer_times(model, measured)
+    return {"fp32_us": _column(len(plan), latency, "fp32_us"), "plan_us": plan, "latency_us": plan}
 
 
 def _listed(reasons: dict[str, int]) -> list[str]:
@@ -146,7 +190,8 @@ def _latency(count: int, decisions: Decisions, latency: pd.DataFrame | None) -> 
     name = f"{decisions.plan.format}_us"
     high, low = _column(count, latency, "fp32_us"), _column(count, latency, name)
     runs_low = np.array([row.layer_id in decisions.low_layers for row in decisions], np.bool_)
-    plan = np.where(runs_low, low, high)
+    int8 = np.array([row.layer_id in decisions.int8_layers for row in decisions], np.bool_)
+    plan = np.where(int8, _column(count, latency, "int8_us"), np.where(runs_low, low, high))
     return {"fp32_us": high, "plan_us": plan, "latency_us": high if latency is None or name not in latency else plan}
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer.convert import decide
 from explorer.results import Accuracy, label_of
 from explorer.scene.casts import cast_count
 from explorer.scene.numbers import num
@@ -77,8 +76,8 @@ class ShownFront:
             points = tuple(replace(each, metric=accuracy(each.plan, target)) for each in points)
         known: dict[bytes, tuple[int, str]] = {}
         if before is not None and before.front.typing is front.typing and not front.differs(before.front.settings):
-            known = {each.mask.tobytes(): facts for each, facts in zip(before.points, before.facts, strict=True)}
-        facts = tuple(known.get(each.mask.tobytes()) or _facts(front, each) for each in points)
+            known = {each.choice.tobytes(): facts for each, facts in zip(before.points, before.facts, strict=True)}
+        facts = tuple(known.get(each.choice.tobytes()) or _facts(front, each) for each in points)
         return cls(front, points, facts, front.budget, front.summary)
 
     def runs(self, decisions: Decisions, target: str | None) -> npt.NDArray[np.bool_]:
@@ -86,12 +85,12 @@ class ShownFront:
         mine, plan = self.front.settings, decisions.plan
         if (mine.plan.format, mine.plan.keep_io, mine.target) != (plan.format, plan.keep_io, target):
             return np.zeros(len(self.points), np.bool_)
-        low = low_mask(decisions)
-        return np.array([np.array_equal(each.mask, low) for each in self.points], np.bool_)
+        choice = self.front.choice_of(decisions)
+        return np.array([np.array_equal(each.choice, choice) for each in self.points], np.bool_)
 
 
 def _facts(front: Front, point: FrontPoint) -> tuple[int, str]:
-    decisions = decide(point.plan, front.typing)
+    decisions = front.decisions(point.plan)
     return cast_count(decisions), label_of(decisions)
 
 
@@ -105,10 +104,11 @@ def known_accuracy(results: Results) -> Callable[[Plan, str | None], float | Non
     return accuracy
 
 
-def low_mask(decisions: Decisions) -> npt.NDArray[np.bool_]:
-    """Return by layer whether it runs low."""
-    low = decisions.low_layers
-    return np.array([layer.id in low for layer in decisions.typing.model.layers], np.bool_)
+def low_mask(decisions: Decisions) -> npt.NDArray[np.int8]:
+    """Return by layer 0 where it runs in fp32, 1 in the low format of the plan, 2 in int8 beside another."""
+    low, int8 = decisions.low_layers, decisions.int8_layers
+    layers = decisions.typing.model.layers
+    return np.array([1 if layer.id in low else 2 if layer.id in int8 else 0 for layer in layers], np.int8)
 
 
 def search_json(
@@ -203,7 +203,7 @@ class FrontColumns:
             return cls()  # other layers may run low, or their noise is another
         if sensitivity_db is None:
             sensitivity_db = front.sensitivity_db
-        if mine.plan.keep_io != plan.keep_io:
+        if mine.plan.keep_io != plan.keep_io or (decisions.int8_layers and "int8" not in front.formats):
             return cls(sensitivity_db)
         found = front.explain(decisions)
         same_device = front.device != "" and gpu_model in ("", mine.gpu_model)

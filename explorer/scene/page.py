@@ -24,6 +24,7 @@ def read_only_scene(
     frame: bytes,
     *,
     low_format: str,
+    formats: Mapping[str, str] | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     values: Mapping[int, Mapping[str, Any]] | None = None,
 ) -> bytes:
@@ -39,12 +40,14 @@ def read_only_scene(
         state: the PanelState to show; its ``created`` tells that it is a report.
         frame: what :func:`explorer.scene.figures` gave.
         low_format: the format of the plan.
+        formats: layer id to the low format that the layer runs in, where that is another.
         shapes: concrete shapes of the model's inputs.
         values: LayerValues by layer, without typed arrays.
     """
     details: list[dict[str, Any]] = []
     if len(model.layers) <= _MOST_DETAILS:
-        details = [layer_details(model, layer.id, low_format, shapes) for layer in model.layers]
+        other = formats or {}
+        details = [layer_details(model, each.id, other.get(each.id, low_format), shapes) for each in model.layers]
     return encode(
         {
             "structure": structure(model, shapes),

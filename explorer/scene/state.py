@@ -58,7 +58,7 @@ def ops_json(decisions: Decisions) -> list[Json]:
         found = decisions[layer.id].format
         if found != NO_FORMAT:
             count[layer.qualified_op] += 1
-            low[layer.qualified_op] += found == plan.format
+            low[layer.qualified_op] += found != "fp32"
             example.setdefault(layer.qualified_op, layer)
     rules = [(rule.matcher(), rule.format == "fp32") for rule in plan.rules if rule.kind == "op"]
     return [

@@ -9,16 +9,24 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import onnx_ir as ir
 
+from explorer.convert.quantise import weight_axis
+from explorer.convert.quantised_typing import PRODUCTS
 from explorer.convert.typing import HIGH
 from explorer.formats import Census, census
+from explorer.formats.quantise import weight_scales
 from explorer.scene.numbers import num
 from explorer.scene.text import dims_text
 
 if TYPE_CHECKING:
-    from explorer.model import Model
+    import numpy.typing as npt
+
+    from explorer.model import Layer, Model
 
 __all__ = ["weight_figures"]
 
+_STORED = ("fp16", "bf16")  # formats that any layer may read its weights in
+_INT8 = "int8"
+_OPERANDS = 2  # of a product; what follows them is a bias
 _CHUNK_ELEMENTS = 1 << 18  # a few MB as float64: weights of any size are read without being copied whole
 
 
@@ -33,24 +41,39 @@ class _Statistics:
     zeros: int = 0
 
 
-_KNOWN: WeakKeyDictionary[Model, dict[tuple[str, str], dict[str, Any]]] = WeakKeyDictionary()
+_KNOWN: WeakKeyDictionary[Model, dict[tuple[str, str, int | None], dict[str, Any]]] = WeakKeyDictionary()
 
 
-def weight_figures(model: Model, name: str, low_format: str) -> dict[str, Any]:
+def weight_figures(model: Model, layer: Layer, index: int, low_format: str) -> dict[str, Any]:
     """Return what a weight holds, as the protocol's WeightFigures; counted once for each format.
 
     Args:
         model: the model.
-        name: of the weight.
-        low_format: the format whose losses are counted. Only float32 weights are ever stored in it.
+        layer: the layer that reads it.
+        index: which of its inputs it is.
+        low_format: the format whose losses are counted. Only float32 weights are ever stored in it; of the formats of
+            products, the operands of products alone.
     """
-    known = _KNOWN.setdefault(model, {})
-    if (name, low_format) not in known:
-        known[name, low_format] = _counted(model, name, low_format)
-    return known[name, low_format]
+    name = layer.inputs[index]
+    stored = low_format in _STORED or (layer.op in PRODUCTS and index < _OPERANDS)
+    axis = weight_axis(model, layer, index) if stored and low_format == _INT8 else None
+    known, key = _KNOWN.setdefault(model, {}), (name, low_format if stored else "", axis)
+    if key not in known:
+        known[key] = _counted(model, *key)
+    return known[key]
 
 
-def _counted(model: Model, name: str, low_format: str) -> dict[str, Any]:
+def _lost(array: npt.NDArray[np.float32], low_format: str, axis: int | None) -> Census:
+    """Return what storing a weight loses; int8 stores it in steps of its largest value, or of those of its channels."""
+    if low_format != _INT8:
+        return census(array, low_format) if low_format else Census()
+    scales = weight_scales(array, axis)
+    if axis is not None:
+        scales = scales.reshape([-1 if each == axis else 1 for each in range(array.ndim)])
+    return census(np.asarray(array / scales, np.float32), low_format)
+
+
+def _counted(model: Model, name: str, low_format: str, axis: int | None) -> dict[str, Any]:
     info = model.weights[name]
     tensor = model.ir.graph.initializers[name].const_value
     found, lost = _Statistics(), Census()
@@ -58,7 +81,7 @@ def _counted(model: Model, name: str, low_format: str) -> dict[str, Any]:
         array = np.asarray(tensor.numpy())
         found = _statistics(array)
         if info.dtype == HIGH:
-            lost = census(array, low_format)
+            lost = _lost(array, low_format, axis)
     return {
         "name": name,
         "dtype": info.dtype,

@@ -36,7 +36,10 @@ def structure_json(x: Exploration) -> bytes:
 
 def layer_json(x: Exploration, layer: int) -> Json:
     """Return `LayerDetails` of js/src/protocol.ts."""
-    return layer_details(x.model, x.model.layers[layer].id, x.plan.format, x.samples.shapes)
+    name = x.model.layers[layer].id
+    runs = x.decisions()[name].format
+    low = runs if runs in x.plan.formats else x.plan.format
+    return layer_details(x.model, name, low, x.samples.shapes)
 
 
 def values_json(x: Exploration, layer: int, output: int, revision: int) -> tuple[Json, list[bytes]]:
@@ -58,11 +61,7 @@ def values_json(x: Exploration, layer: int, output: int, revision: int) -> tuple
             "exact_nonfinite": found.exact.nonfinite,
             "plan_nonfinite": found.plan.nonfinite,
         },
-        "bands": {
-            "overflow": found.bands.overflow,
-            "normal": found.bands.normal,
-            "subnormal": found.bands.subnormal,
-        },
+        "bands": found.bands.shown(),
         "scatter": None,
         "provenance": found.provenance,
         "note": found.note,
@@ -100,7 +99,7 @@ def python_code(x: Exploration) -> str:
     if in_memory:
         missing.append("# The inputs were in memory: save them as inputs.npz, with numpy.savez(...).")
     inputs = None if x.samples.origin == "random" else "inputs.npz" if in_memory else x.samples.name
-    code = session_code(x.model.path or "model.onnx", x.plan, inputs=inputs, target=x.target)
+    code = session_code(x.model.path or "model.onnx", x.plan, inputs=inputs, target=x.target, calibration=x.calibration)
     return "\n".join([*missing, code])
 
 

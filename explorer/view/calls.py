@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
     from explorer.plan import Plan, Rule
 
-__all__ = ["change_call", "in_format"]
+__all__ = ["IO_FORMATS", "change_call", "in_format"]
+
+IO_FORMATS = ("fp16", "bf16")  # formats that inputs and outputs may have, and that may be mixed with int8
+_HIGH, _INT8 = "fp32", "int8"
 
 _STEPS_LENGTH = 2  # steps tell what was done; where they are longer than this, the whole plan reads better
 
@@ -63,8 +66,11 @@ def _set(formats: Mapping[str, str | None]) -> str:
 
 
 def _ruled(plan: Plan, run: Sequence[Rule]) -> tuple[str, str, Plan]:
-    method = "block" if run[0].format == "fp32" else "allow"
-    return method, _arguments(run), getattr(plan, method)(**_named(run))
+    wanted, named = run[0].format, _named(run)
+    method = {_HIGH: "block", plan.format: "allow"}.get(wanted, "use")
+    if method == "use":
+        return method, f"{wanted!r}, {_arguments(run)}", plan.use(wanted, **named)
+    return method, _arguments(run), getattr(plan, method)(**named)
 
 
 def _named(rules: Iterable[Rule]) -> dict[str, list[str]]:
@@ -79,11 +85,23 @@ def _arguments(rules: Iterable[Rule]) -> str:
 
 
 def in_format(plan: Plan, low: str) -> Plan:
-    """Return the same plan with another low format."""
+    """Return the same plan with another low format.
+
+    Layers that it asked to run in int8 stay so where the new format can be mixed with it; else they take the new one.
+    Where inputs and outputs cannot have the format, they keep their types.
+
+    >>> from explorer.plan import Plan
+    >>> in_format(Plan(keep_io=False).set({"conv1": "int8"}), "bf16").overrides["conv1"]
+    'int8'
+    >>> in_format(Plan(keep_io=False).set({"conv1": "int8"}), "fp8e4m3").keep_io
+    True
+    """
+    mixed = low in IO_FORMATS
 
     def turned(name: str) -> str:
-        return low if name == plan.format else name
+        return name if name == _HIGH or (name == _INT8 != plan.format and mixed) else low
 
     rules = tuple(replace(rule, format=turned(rule.format)) for rule in plan.rules)
     overrides = {key: turned(value) for key, value in plan.overrides.items()}
-    return replace(plan, format=low, base=turned(plan.base), rules=rules, overrides=overrides)
+    keep_io = plan.keep_io or not mixed
+    return replace(plan, format=low, base=turned(plan.base), keep_io=keep_io, rules=rules, overrides=overrides)

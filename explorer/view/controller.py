@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from explorer.backends.ort_errors import RunCancelled
 from explorer.errors import PlanError
-from explorer.scene import cast_count
+from explorer.scene import cast_count, pair_count
 from explorer.view.calls import change_call
-from explorer.view.devices import THIS_CPU, device_named
+from explorer.view.devices import device_named
 from explorer.view.edits import edited
 from explorer.view.frames import figures_frame
+from explorer.view.measuring import Measuring
 from explorer.view.runner import Desk, Runner
 from explorer.view.searching import Searching
 from explorer.view.shown import Run, Shown
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from explorer.advise import Finding
     from explorer.backends.runtime import Cancel
     from explorer.convert import Decisions
-    from explorer.measure.latency import CpuLatency, PredictedLatency
     from explorer.plan import Plan
     from explorer.session import Exploration
 
@@ -75,6 +75,7 @@ class Controller:
         self._runner = Runner(self._work, quiet_s=_QUIET_S)
         self._advisor = Runner(self._advise, quiet_s=_ADVICE_S)
         self.searching = Searching(self)
+        self.measuring = Measuring(self)
         self._state: Json = {}
         self._figures = b""
         self._show_known()
@@ -157,24 +158,18 @@ class Controller:
             return self._said(before)
 
     def set_gpu(self, name: str) -> str:
-        """Choose the GPU that latency is predicted for, `THIS_CPU`, or ``""`` for none. Return the Python call."""
+        """Choose the device that latency is shown of, by its name; ``""`` for none. Return the Python call."""
         with self.lock:
             self.gpu = device_named(name)
+            self.measuring.again()
             self.publish()
             self._runner.request()
-            return "x.latency()" if self.gpu == THIS_CPU else f"x.latency(gpu_model={self.gpu!r})" if self.gpu else ""
+            return self.measuring.call()
 
     @property
     def gpu_model(self) -> str:
         """The GPU that latency is predicted for; empty where none is."""
-        return "" if self.gpu == THIS_CPU else self.gpu
-
-    def known_latency(self) -> CpuLatency | PredictedLatency | None:
-        """Return the latency on the chosen device if it is known for the plan that is set."""
-        results = self.x.results
-        if self.gpu == THIS_CPU:
-            return results.known_cpu_latency()
-        return results.known_prediction(self.x.plan, self.x.target, self.gpu) if self.gpu else None
+        return self.measuring.gpu_model
 
     def _said(self, before: tuple[Plan, str | None], call: str = "") -> str:
         after = (self.x.plan, self.x.target)
@@ -252,6 +247,7 @@ class Controller:
     def start(self) -> None:
         """Measure what is not known of the plan that is set, in the background."""
         with self.lock:
+            self.measuring.again()
             self.run = Run("running", seconds=self.run.seconds)
             self.publish_runs()
         self._runner.request()
@@ -276,6 +272,7 @@ class Controller:
     def cancel(self) -> None:
         """Stop the run, and what is being found for a budget; the search goes on."""
         self._runner.cancel()
+        self.measuring.forget()
         self.searching.stop_taking()
         with self.lock:
             if self.run.state == "running":
@@ -301,7 +298,7 @@ class Controller:
         """Take errors of the plan that is set if they are known; return whether they are."""
         plan, target = self.x.plan, self.x.target
         known = self.x.results.known_errors(plan, target)
-        if known is not None and self.x.results.known_local(plan.format, target) is not None:
+        if known is not None and self.x.results.known_figures(plan, target)[1] is not None:
             self.shown = Shown.of(self.revision, self.x)
             return True
         return False
@@ -314,6 +311,7 @@ class Controller:
                 self.run = Run("running", seconds=self.run.seconds)
                 self.publish_runs()
         try:
+            revision = self._calibrated(fork, revision, token)
             self._measure(fork, revision, token)
             run = Run("idle", seconds=time.perf_counter() - start)
         except RunCancelled:
@@ -327,17 +325,25 @@ class Controller:
                 self.run = run
                 self.publish(figures=False)
 
+    def _calibrated(self, fork: Exploration, revision: int, token: Cancel) -> int:
+        """Make the calibration that was asked for, and return the revision that figures are then of."""
+        if not self.measuring.calibrated(fork, token):
+            return revision
+        with self.lock:
+            current = revision == self.revision
+            self.revision += 1  # figures on screen are of the scales that were
+            self._show_known()
+            self.publish()
+            return self.revision if current else revision
+
     def _measure(self, fork: Exploration, revision: int, token: Cancel) -> None:
         """Measure what is missing, and publish each result as it comes."""
         results, plan, target = fork.results, fork.plan, fork.target
-        low = plan.format
-        with results.turn(token, self._progress):
-            if results.known_ranges(low, target) is None:
-                results.ranges(low, target)
-                self._publish_if(revision)
-            if results.known_local(low, target) is None:
-                results.local(low, target)
-                self._publish_if(revision)
+        with results.turn(token, self.tell):
+            for known, ask in enumerate((results.plan_ranges, results.plan_local)):
+                if results.known_figures(plan, target)[known] is None:
+                    ask(plan, target)
+                    self.publish_if(revision)
             errors = results.errors(plan, target)
         with self.lock:
             news = self.shown is None or self.shown.errors is not errors or self.shown.revision != revision
@@ -349,21 +355,16 @@ class Controller:
 
     def _complete(self, fork: Exploration, revision: int, token: Cancel) -> None:
         """Add what follows from errors: latency, and the casts of every plan tried."""
-        if self.gpu == THIS_CPU and fork.results.known_cpu_latency() is None:
-            with fork.results.turn(token, self._progress):
-                fork.cpu_latency()
-            self._publish_if(revision)
+        self.measuring.complete(fork, revision, token)
         gpu = self.gpu_model
-        if gpu and fork.results.known_prediction(fork.plan, fork.target, gpu) is None:
-            fork.predicted_latency(gpu)
-            self._publish_if(revision)
         for each in fork.tried:
             token.check()
             key = (each.plan, each.target)
             if key not in self.casts:
-                self.casts[key] = cast_count(fork.results.decisions(*key))
+                decisions = fork.results.decisions(*key)
+                self.casts[key] = cast_count(decisions) + pair_count(decisions)
             if gpu and each.gpu_model != gpu:
-                fork.results.predicted_latency(*key, gpu)
+                fork.results.latencies.predict(*key, gpu)
         self._advisor.request()
 
     def _advise(self, token: Cancel) -> None:
@@ -381,12 +382,14 @@ class Controller:
                 self.findings, self.trouble = findings, trouble
                 self.publish(figures=False)
 
-    def _publish_if(self, revision: int) -> None:
+    def publish_if(self, revision: int) -> None:
+        """Tell the panels what is so now, if the plan is still the one of a run."""
         with self.lock:
             if revision == self.revision:
                 self.publish()
 
-    def _progress(self, stage: str, done: int, total: int) -> None:
+    def tell(self, stage: str, done: int, total: int) -> None:
+        """Tell the panels how far a run is, not too often."""
         now = time.monotonic()
         last, took = self._told
         if now - last < max(_PROGRESS_S, _PROGRESS_SHARE * took):

@@ -6,20 +6,20 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from explorer.convert import decide
+from explorer.convert import decide, type_layers
 from explorer.convert.traits import Kind
 from explorer.errors import ExplorerError, PlanError, nearest
-from explorer.plan import Plan, Rule
-from explorer.view.calls import in_format
+from explorer.plan import NO_FORMAT, Plan, Rule
+from explorer.view.calls import IO_FORMATS, in_format
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from explorer.convert import Decisions, Typing
 
-__all__ = ["edited"]
+__all__ = ["edited", "low_formats"]
 
-_HIGH = "fp32"
+_HIGH, _INT8 = "fp32", "int8"
 _ROUNDS = 3  # formats follow each other along chains of movement: after so many rounds all that is left is set
 
 
@@ -36,18 +36,19 @@ def edited(edit: Mapping[str, Any], decisions: Decisions) -> Plan:
     plan, typing, op = decisions.plan, decisions.typing, str(edit.get("op", ""))
     if op in ("toggle", "block", "allow"):
         return _Overrides(decisions, _layers(edit, typing), op).plan()
+    if op in ("use", "use_ops", "use_scope"):
+        return _used(edit, op, decisions)
     if op in ("block_ops", "unblock_ops"):
         names = _ops(edit, typing)
         return plan.block(op_types=names) if op == "block_ops" else _unblocked(plan, "op", names, typing)
     if op in ("block_scope", "unblock_scope"):
         scope = _scope(edit, typing)
         return plan.block(scopes=[scope]) if op == "block_scope" else _unblocked(plan, "scope", [scope], typing)
-    if op == "preset":
-        return Plan.preset(str(edit.get("name")), format=plan.format, keep_io=plan.keep_io)
-    if op == "format":
-        return _in_format(plan, str(edit.get("name")))
+    if op in ("preset", "format"):
+        name = str(edit.get("name"))
+        return _in_format(plan, name) if op == "format" else Plan.preset(name, format=plan.format, keep_io=plan.keep_io)
     if op == "keep_io":
-        return replace(plan, keep_io=bool(edit.get("value")))
+        return replace(plan, keep_io=bool(edit.get("value")))  # a format that cannot be I/O refuses it
     raise PlanError(f"There is no edit '{op}'.", fix="Panel and kernel may be of two versions: reload the page.")
 
 
@@ -71,14 +72,14 @@ class _Overrides:
             wishes = bare.wishes(self.decisions.typing.model)
             held = {key for key in ids if wishes[key].by == "rule" and wishes[key].format == _HIGH}
             return bare.set({key: _HIGH for key in ids if key not in held})
-        runs_low = any(self.decisions[key].format == low for key in ids)
+        runs_low = any(self.decisions[key].format not in (_HIGH, NO_FORMAT) for key in ids)
         return self._settled(bare, ids, _HIGH if self.op == "toggle" and runs_low else low)
 
     def _settled(self, plan: Plan, ids: Sequence[str], wanted: str) -> Plan:
         """Return the plan with overrides on those layers that do not get the wanted format without one."""
         typing = self.decisions.typing
         for last in (*[False] * _ROUNDS, True):
-            found = decide(plan, typing)
+            found = decide(plan, typing, self.decisions.int8)
             missing = [key for key in ids if found[key].format != wanted and key not in plan.overrides]
             if not missing:
                 break
@@ -94,7 +95,7 @@ class _Overrides:
 
     def _switchable(self) -> list[str]:
         typings = self.decisions.typing.layers
-        found = [key for key in self.layers if typings[key].switchable]
+        found = [key for key in self.layers if typings[key].switchable or key in self.decisions.int8_layers]
         if not found:
             key = self.layers[0]
             reason = typings[key].blocked or self.decisions[key].reason
@@ -114,6 +115,50 @@ def _layers(edit: Mapping[str, Any], typing: Typing) -> list[str]:
             fix="The panel shows another model than the kernel has: run the cell again.",
         )
     return [layers[index].id for index in dict.fromkeys(given)]
+
+
+# -- any format --------------------------------------------------------------------------------------------------------
+
+
+def _used(edit: Mapping[str, Any], op: str, decisions: Decisions) -> Plan:
+    """Return the plan with layers, operator types or a scope in the format that the edit names."""
+    plan, typing, wanted = decisions.plan, decisions.typing, str(edit.get("format", ""))
+    known = (_HIGH, *low_formats(plan))
+    if wanted not in known:
+        raise PlanError(
+            f"A plan of {plan.format} cannot run layers in '{wanted}'.", fix=f"Choose one of: {', '.join(known)}."
+        )
+    if op == "use":
+        return _named(_layers(edit, typing), wanted, decisions)
+    named = {"op_types": _ops(edit, typing)} if op == "use_ops" else {"scopes": [_scope(edit, typing)]}
+    return plan.use(wanted, **named)
+
+
+def low_formats(plan: Plan) -> tuple[str, ...]:
+    """Return the low formats that layers of a plan may be given, its own first."""
+    return (plan.format, _INT8) if plan.format in IO_FORMATS else (plan.format,)
+
+
+def _named(ids: Sequence[str], wanted: str, decisions: Decisions) -> Plan:
+    """Return the plan with those of the layers in a format that may have it; overrides only where it takes them."""
+    plan = decisions.plan
+    if wanted == _HIGH or (wanted == plan.format and not decisions.int8_layers.intersection(ids)):
+        return _Overrides(decisions, ids, "block" if wanted == _HIGH else "allow").plan()
+    typing = decisions.typing
+    if wanted != plan.format:
+        typing = decisions.int8 or type_layers(typing.model, wanted, typing.backend)
+    able = [key for key in ids if typing.layers[key].switchable]
+    if not able:
+        reason = typing.layers[ids[0]].blocked
+        raise PlanError(
+            f"'{ids[0]}' cannot run in {wanted}: {reason}."
+            if len(ids) == 1
+            else f"None of these {len(ids)} layers can run in {wanted}; of '{ids[0]}': {reason}.",
+            why="It is so under every plan.",
+        )
+    bare = plan.set(dict.fromkeys(able))
+    wishes = bare.wishes(typing.model)
+    return bare.set({key: wanted for key in able if wishes[key].format != wanted})
 
 
 # -- rules -------------------------------------------------------------------------------------------------------------
@@ -163,4 +208,4 @@ def _in_format(plan: Plan, name: str) -> Plan:
         raise PlanError(error.what, why=error.why, fix=error.fix) from error
     # A preset is the same choice in another format; it may block other operators there.
     preset = plan.preset_name
-    return Plan.preset(preset, format=name, keep_io=plan.keep_io) if preset else made
+    return Plan.preset(preset, format=name, keep_io=made.keep_io) if preset else made

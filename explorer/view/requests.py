@@ -40,6 +40,7 @@ class Desk:
             "edit": lambda ask: {"call": self._c.edit(_edit(ask))},
             "target": lambda ask: {"call": self._c.set_target(_text(ask, "name"))},
             "gpu": lambda ask: {"call": self._c.set_gpu(_text(ask, "name"))},
+            "calibrate": lambda ask: {"call": self._c.measuring.calibrate(_text(ask, "method"))},
             "run": lambda _: _done(self._c.start),
             "cancel": lambda _: _done(self._c.cancel),
             "blacklist": lambda ask: answers.blacklist_json(self._c.x, _text(ask, "tool")),

@@ -74,7 +74,7 @@ class _Known:
     """Columns, and what they are of."""
 
     front: Front
-    low: npt.NDArray[np.bool_]  # by layer
+    low: npt.NDArray[np.int8]  # by layer, as low_mask has it
     ground: tuple[Any, ...]
     columns: FrontColumns
     sensitivity_db: npt.NDArray[np.float64]
@@ -263,7 +263,8 @@ class Searching:
         found = self._front().front.preview(budget)
         decisions = self._c.x.decisions()
         has_format = np.array([each.format != NO_FORMAT for each in decisions], np.bool_)
-        formats = np.where(found.low, 2, has_format).astype(np.uint8)  # none, fp32, low: as in the figures
+        low = 2 if found.labels is None else found.labels + 1
+        formats = np.where(found.low, low, has_format).astype(np.uint8)  # none, fp32, low, int8: as in the figures
         message = {
             "format": {"$buffer": 0, "dtype": "u1"},
             "predicted_error": num(found.predicted_error),

@@ -5,29 +5,32 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from explorer.backends.gpus import GPUS
 from explorer.backends.kernels import kernel_support
 from explorer.backends.status import backend_status
 from explorer.errors import InputError
-from explorer.measure.latency import CpuLatency
 from explorer.plan import NO_FORMAT, PRESETS
 from explorer.report import text
-from explorer.results import Accuracy, provenance_of
-from explorer.scene import cast_count, findings_json, num, ops_json, plan_json, search_json
+from explorer.results import Accuracy
+from explorer.scene import cast_count, findings_json, num, ops_json, pair_count, plan_json, search_json
 from explorer.view.answers import python_code
-from explorer.view.devices import THIS_CPU
+from explorer.view.calls import IO_FORMATS
+from explorer.view.edits import low_formats
+from explorer.view.formats import formats_json
 from explorer.view.words import figure, sqnr_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from explorer.convert import Decisions
+    from explorer.plan import Plan
     from explorer.results import TriedPlan
     from explorer.view.controller import Controller
 
-__all__ = ["panel_state", "run_state", "search_state"]
+__all__ = ["panel_state", "run_state", "search_state", "shares_text"]
 
 Json = dict[str, Any]
 
-_FORMATS = {"fp16": 1, "bf16": 13}  # first opset whose arithmetic takes it (onnx/docs/Changelog.md)
+_HIGH = "fp32"
 _PRESETS = {"full": "everything low", "safe": "safe operators low", "fp32": "nothing low"}
 _TARGETS = {
     "onnxruntime-cuda": "ONNX Runtime, CUDA",
@@ -58,15 +61,19 @@ def panel_state(c: Controller) -> Json:
     return {
         "revision": c.revision,
         "format": plan.format,
-        "formats": [{"name": name, "label": name} for name, opset in _FORMATS.items() if x.model.opset >= opset],
+        "formats": formats_json(x.model),
+        "uses": list(low_formats(plan)),
         "preset": plan.preset_name,
         "presets": [{"name": name, "label": _PRESETS.get(name, name)} for name in PRESETS],
         "keep_io": plan.keep_io,
+        "io_choice": plan.format in IO_FORMATS,
         "plan": plan_json(plan),
         "target": x.target or "",
         "targets": list(_targets()),
         "gpu": c.gpu,
-        "gpus": [THIS_CPU, *GPUS],
+        "devices": c.measuring.devices(),
+        "measured": c.measuring.state(),
+        "calibration": c.measuring.calibration(),
         "run": run_state(c.run),
         "undo": len(c.undo),
         "redo": len(c.redo),
@@ -123,20 +130,37 @@ def _targets() -> tuple[Json, ...]:
 
 def _headline(c: Controller, decisions: Decisions) -> Json:
     x = c.x
-    share = x.low_share
-    floats = sum(decision.format != NO_FORMAT for decision in decisions)
-    low = round(share * floats)
+    floats = [decision.format for decision in decisions if decision.format != NO_FORMAT]
     return {
         "output_error": _output_error(c),
         "metric": _metric(c),
         "low_share": figure(
-            share,
-            text.share(share),
-            f"{low:,} of {text.plural(floats, 'layer')} with float32 tensors; {x.target_provenance}",
+            x.low_share, shares_text(floats, x.plan), f"{_counts(floats, x.plan)}; {x.target_provenance}"
         ),
         "casts": _casts(c, decisions),
-        "latency": _latency(c),
+        "latency": c.measuring.headline(),
     }
+
+
+def shares_text(formats: Sequence[str], plan: Plan) -> str:
+    """Return the share of layers that run low, and of each low format where there are several.
+
+    >>> from explorer.plan import Plan
+    >>> formats = ["fp16"] * 7 + ["int8"] * 2 + ["fp32"]
+    >>> shares_text(formats, Plan().use("int8", op_types=["Conv"])).replace("\u00a0", " ")
+    '90 %: 70 % fp16, 20 % int8'
+    """
+    total = max(1, len(formats))
+    low = text.share(sum(name != _HIGH for name in formats) / total)
+    parts = [(name, formats.count(name)) for name in plan.formats if name in formats]
+    if len(parts) < 2:
+        return low
+    return f"{low}: " + ", ".join(f"{text.share(count / total)} {name}" for name, count in parts)
+
+
+def _counts(formats: Sequence[str], plan: Plan) -> str:
+    counts = ", ".join(f"{formats.count(name):,} in {name}" for name in plan.formats)
+    return f"{counts}, of {text.plural(len(formats), 'layer')} with float32 tensors"
 
 
 def _output_error(c: Controller) -> Json | None:
@@ -145,7 +169,7 @@ def _output_error(c: Controller) -> Json | None:
     worst, outputs = c.shown.errors.worst_db, len(c.shown.errors.found.outputs)
     which = "" if outputs == 1 else f", the worst of {outputs} outputs"
     random = "; random inputs: not to be trusted" if c.x.samples.origin == "random" else ""
-    return figure(worst, sqnr_text(worst), f"{provenance_of(c.shown.plan.format)}{which}{random}")
+    return figure(worst, sqnr_text(worst), f"{c.x.results.provenance(c.shown.plan)}{which}{random}")
 
 
 def _metric(c: Controller) -> Json | None:
@@ -159,25 +183,12 @@ def _metric(c: Controller) -> Json | None:
 def _casts(c: Controller, decisions: Decisions) -> Json | None:
     key = (c.x.plan, c.x.target)
     if key not in c.casts:
-        c.casts[key] = cast_count(decisions)
-    count = c.casts[key]
-    return figure(count, text.count(count), "Cast nodes that conversion inserts")
-
-
-def _latency(c: Controller) -> Json | None:
-    known = c.known_latency()
-    if known is None:
-        return None
-    if isinstance(known, CpuLatency):
-        whole = known.result.whole_us
-        more = "; this device tells nothing of the low format"
-        return figure(whole, f"{text.duration(whole)} in fp32", f"{known.result.provenance}{more}")
-    found = known.result
-    words = text.duration(found.plan_us)
-    more = f"; in fp32 {text.duration(found.uniform_us['fp32'])}"
-    if found.unpredicted:
-        more += f"; a lower bound: {text.plural(len(found.unpredicted), 'layer')} could not be predicted"
-    return figure(found.plan_us, f"{'≥ ' if found.unpredicted else ''}{words}", f"{found.provenance}{more}")
+        c.casts[key] = cast_count(decisions) + pair_count(decisions)
+    casts, pairs = c.casts[key], pair_count(decisions)
+    words = [text.plural(casts - pairs, "Cast node")] if casts > pairs or not pairs else []
+    if pairs:
+        words.append(text.plural(pairs, "pair") + " of QuantizeLinear and DequantizeLinear")
+    return figure(casts, text.count(casts), f"{' and '.join(words)}, inserted by conversion")
 
 
 # -- outputs and plans -------------------------------------------------------------------------------------------------
@@ -202,16 +213,16 @@ def _outputs(c: Controller) -> list[Json]:
 
 
 def _tried(c: Controller, index: int, each: TriedPlan) -> Json:
-    known = bool(c.gpu) and each.gpu_model == c.gpu
+    latency_us, latency_provenance = c.measuring.of_tried(each)
     return {
         "index": index,
         "label": each.label,
         "sqnr_db": num(each.sqnr_db),
         "metric": num(each.accuracy),
-        "latency_us": num(each.latency_us) if known else None,
+        "latency_us": num(latency_us),
         "low_share": each.low_share,
         "casts": c.casts.get((each.plan, each.target)),
         "error_provenance": each.error_provenance,
-        "latency_provenance": each.latency_provenance if known else "",
+        "latency_provenance": latency_provenance,
         "current": each.plan == c.x.plan and each.target == c.x.target,
     }

@@ -114,7 +114,9 @@ export function missing(store: Store, quantity: Quantity): string {
   if (quantity === "format" || quantity === "reason") return "";
   if (quantity === "latency") {
     if (figures.latencyProvenance) return "";
-    return "No latency is known: choose a GPU in the bar to predict it.";
+    const refused = store.state.measured?.refused;
+    if (refused) return refused;
+    return "No latency is known: choose in the bar where to measure it, or for which GPU to predict it.";
   }
   if (quantity === "sensitivity" || quantity === "saves" || quantity === "costs") {
     const column = { sensitivity: figures.sensitivity_db, saves: figures.saves_us, costs: figures.costs }[quantity];

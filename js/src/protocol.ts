@@ -45,16 +45,18 @@ export interface Figures {
   revision: number;
   /** Plan that the error columns belong to; older than `revision` while a run is under way. -1: never measured. */
   errorsRevision: number;
-  formats: string[]; // "none", "fp32", "fp16", ...: what `format` and `asked` index
+  formats: string[]; // "none", "fp32", the plan's low format, and int8 where it may stand beside: what `format` and `asked` index
   reasons: string[]; // what `reason` indexes
   errorProvenance: string;
   rangeProvenance: string;
   latencyProvenance: string; // "" when no latency is known
+  latencyStandsIn: boolean; // it is shown only until the plan itself has been measured
+  kernels: Kernel[]; // of the measured latency of this plan; empty where there is none, or the backend tells none
   firstNonfinite: number; // layer, or -1
   format: Uint8Array;
   asked: Uint8Array;
   blacklisted: Uint8Array; // 1: a rule or an override keeps it in fp32
-  switchable: Uint8Array; // 1: may run low
+  switchable: Uint8Array; // bits: 1 may run in the plan's low format, 2 may run in int8 beside it
   reason: Uint16Array;
   local_sqnr_db: Float32Array; // NaN: not measured, +inf: exact, -inf: inf or NaN in the low version
   local_rel_l2: Float32Array;
@@ -75,7 +77,17 @@ export interface Figures {
   fp32_us: Float32Array; // NaN: not known
   plan_us: Float32Array; // latency under the plan, casts apart
   latency_us: Float32Array; // what shares are of: under the plan, or of the fp32 model where nothing else is known
-  cast: Uint8Array; // by edge: 0 none, 1 to the low format, 2 to fp32
+  cast: Uint8Array; // by edge: 0 none, 1 to the plan's low format, 2 to fp32, 3 to int8 beside it
+}
+
+/** One kernel or engine layer as it was measured: it may compute several layers of the model, and a layer take several. */
+export interface Kernel {
+  name: string;
+  layers: number[]; // that it computes; of what the backend inserted, those that it serves
+  us: Num;
+  kind: "layer" | "reformat" | "cast" | "copy" | "other";
+  format: string; // what it really computed in; "" where that is not told
+  note: string;
 }
 
 export interface Figure {
@@ -98,6 +110,43 @@ export interface TargetState {
   ready: boolean; // can run here
   missing: string; // what is missing, and how to get it; "" when ready
   kernels: string; // what its list of kernels is
+}
+
+export interface FormatState {
+  name: string;
+  about: string; // what it is and needs, in a line
+  off: string; // why the model cannot have it; "" when it can
+}
+
+/** A device that latency can be shown of. */
+export interface DeviceState {
+  name: string;
+  label: string;
+  group: "measured here" | "measured elsewhere" | "predicted";
+  ready: boolean;
+  missing: string; // what is missing, and how to get it; "" when ready
+}
+
+/** The latency of the plan, measured on the chosen device. */
+export interface MeasuredState {
+  backend: string;
+  whole_us: Num; // null: not measured
+  spread_us: Num;
+  layers_us: Num; // sum over the layers: it is not the whole
+  overhead_us: Num;
+  formats: string; // what the device computed in
+  notes: string[];
+  provenance: string;
+  refused: string; // why the plan cannot be measured there; "" where it can, or was not tried
+}
+
+/** Where the scales of int8 come from. */
+export interface CalibrationState {
+  wanted: boolean; // the plan has layers in int8
+  method: string; // "" before the first calibration
+  methods: string[]; // that can be chosen
+  text: string; // "percentile 99.99 over 360 samples"
+  notes: string[];
 }
 
 export interface Tried {
@@ -137,15 +186,19 @@ export interface RunState {
 export interface PanelState {
   revision: number; // counts changes of the plan, of its format, of keep-I/O, of the target
   format: string;
-  formats: { name: string; label: string }[]; // that a plan may have
+  formats: FormatState[]; // that a plan may have
+  uses: string[]; // low formats that layers of this plan may be given, its own first
   preset: string; // "full", "safe", "fp32", or "" for none of them
   presets: { name: string; label: string }[];
   keep_io: boolean;
+  io_choice: boolean; // inputs and outputs may have the low format
   plan: { rules: { kind: string; pattern: string; format: string }[]; layers: Record<string, string>; text: string };
   target: string;
   targets: TargetState[];
-  gpu: string; // latency is predicted for it, or measured on "this CPU"; "" for neither
-  gpus: string[];
+  gpu: string; // device that latency is shown of; "" for none
+  devices: DeviceState[];
+  measured: MeasuredState | null; // null where the device is none that measures
+  calibration: CalibrationState;
   run: RunState;
   undo: number; // steps that can be taken
   redo: number;
@@ -216,6 +269,9 @@ export interface TrialResult {
 export type Edit =
   | { op: "toggle"; layers: number[] } // to fp32 if any of them runs low, else to the low format
   | { op: "block" | "allow"; layers: number[] }
+  | { op: "use"; format: string; layers: number[] } // fp32, or one of PanelState.uses
+  | { op: "use_ops"; format: string; ops: string[] }
+  | { op: "use_scope"; format: string; path: string }
   | { op: "block_ops" | "unblock_ops"; ops: string[] }
   | { op: "block_scope" | "unblock_scope"; path: string }
   | { op: "preset"; name: string }
@@ -232,6 +288,7 @@ export interface Requests {
   edit: [{ edit: Edit }, { call: string }];
   target: [{ name: string }, { call: string }];
   gpu: [{ name: string }, { call: string }];
+  calibrate: [{ method: string }, { call: string }]; // find the scales of int8 anew, in the background
   run: [Record<string, never>, Record<string, never>]; // again, after a cancel or a failure
   cancel: [Record<string, never>, Record<string, never>];
   layer: [{ layer: number }, LayerDetails];
@@ -276,6 +333,18 @@ export interface WeightFigures {
   flushed: number;
 }
 
+/** How the source model quantises a tensor: (code - zero) * scale. */
+export interface Quantisation {
+  tensor: string;
+  dtype: string; // of the codes: "int8", "uint8", "int4", ...
+  axis: number | null; // along which scales differ; null: one in all
+  block: number; // elements that share a scale along the axis; 0: all of a channel
+  scales: number;
+  least: number | null; // of the scales
+  largest: number | null;
+  zero: string; // the zero point, or the range of them
+}
+
 export interface LayerDetails {
   layer: number;
   name: string; // in the source model; may be ""
@@ -285,6 +354,7 @@ export interface LayerDetails {
   inputs: TensorInfo[];
   outputs: TensorInfo[];
   weights: WeightFigures[];
+  quantisation: Quantisation[]; // of its tensors that the source model itself stores in low precision
   source: string; // "file.py:12"
   code: string; // the line of source code, when the export carries it
 }

@@ -1,6 +1,7 @@
 /** What all parts of the view share: the data, and what the user has selected, opened and coloured. */
+import { float } from "./inspector/numbers";
 import { Model } from "./model";
-import type { BudgetPreview, Edit, Figures, PanelState, Requests } from "./protocol";
+import type { BudgetPreview, Edit, Figures, Kernel, PanelState, Requests } from "./protocol";
 import { RequestError, type Source } from "./source";
 
 export const QUANTITIES = [
@@ -42,7 +43,8 @@ export class Store {
   private listeners = new Map<Topic, Set<() => void>>();
   private readonly stop: () => void;
   /** Formats that an edit is expected to give, until Python has answered. */
-  private expected = new Map<number, "low" | "fp32">();
+  private expected = new Map<number, string>();
+  private kernelOf: { figures: Figures; byLayer: Map<number, Kernel> } | null = null;
   private waiting = 0;
   private told: { figures: Figures; revision: number } | null = null;
 
@@ -108,13 +110,29 @@ export class Store {
   /** Returns the format that a layer has, or is about to have. */
   formatOf(layer: number): string {
     if (this.preview) return this.preview.names[this.preview.format[layer] ?? 0] ?? "none";
-    const expected = this.expected.get(layer);
-    if (expected) return expected === "low" ? this.state.format : "fp32";
-    return this.figures.formats[this.figures.format[layer] ?? 0] ?? "none";
+    return this.expected.get(layer) ?? this.figures.formats[this.figures.format[layer] ?? 0] ?? "none";
   }
 
   runsLow(layer: number): boolean {
-    return this.formatOf(layer) === this.state.format;
+    const format = this.formatOf(layer);
+    return format !== "fp32" && format !== "none";
+  }
+
+  /** Returns the low format that figures of a layer are about: the one it runs in, or else that of the plan. */
+  lowFormatOf(layer: number): string {
+    return this.runsLow(layer) ? this.formatOf(layer) : this.state.format;
+  }
+
+  /** Whether the plan runs layers in int8 beside its own low format. */
+  get mixed(): boolean {
+    return this.state.format !== "int8" && this.state.calibration.wanted;
+  }
+
+  /** Whether a plan can run the layer in a format: fp32, or one of `state.uses`. */
+  mayBe(layer: number, format: string): boolean {
+    const bits = this.figures.switchable[layer] ?? 0;
+    if (format === "fp32") return bits !== 0;
+    return ((format === this.state.format ? 1 : format === "int8" ? 2 : 0) & bits) !== 0;
   }
 
   isBlacklisted(layer: number): boolean {
@@ -124,7 +142,31 @@ export class Store {
   }
 
   isSwitchable(layer: number): boolean {
-    return this.figures.switchable[layer] === 1;
+    return this.mayBe(layer, this.state.format) || this.formatOf(layer) === "int8";
+  }
+
+  /** Returns the kernel that computed a layer when the plan was measured, its main one; null where that is not known. */
+  kernel(layer: number): Kernel | null {
+    const { figures } = this;
+    if (this.kernelOf?.figures !== figures) {
+      const byLayer = new Map<number, Kernel>();
+      for (const kernel of figures.kernels) {
+        if (kernel.kind !== "layer") continue;
+        for (const one of kernel.layers) {
+          const known = byLayer.get(one);
+          if (!known || float(kernel.us) > float(known.us)) byLayer.set(one, kernel);
+        }
+      }
+      this.kernelOf = { figures, byLayer };
+    }
+    return this.kernelOf.byLayer.get(layer) ?? null;
+  }
+
+  /** Returns the format that a layer really ran in, where it is another than decided; "" where it is not, or not told. */
+  overruled(layer: number): string {
+    const ran = this.kernel(layer)?.format ?? "";
+    const decided = this.figures.formats[this.figures.format[layer] ?? 0] ?? "none";
+    return ran && decided !== "none" && ran !== decided ? ran : "";
   }
 
   reasonOf(layer: number): string {
@@ -215,7 +257,15 @@ export class Store {
     return this.command("stop_search", {});
   }
 
-  private async command<K extends "take" | "search" | "stop_search">(kind: K, ask: Requests[K][0]): Promise<void> {
+  /** Finds the scales of int8 anew. Never rejects. */
+  calibrate(method: string): Promise<void> {
+    return this.command("calibrate", { method });
+  }
+
+  private async command<K extends "take" | "search" | "stop_search" | "calibrate">(
+    kind: K,
+    ask: Requests[K][0],
+  ): Promise<void> {
     if (this.source.readOnly) {
       this.say(this.source.readOnlyBecause);
       return;
@@ -264,9 +314,12 @@ export class Store {
   private expect(edit: Edit): void {
     let layers: number[] = [];
     let low = false;
+    let format = "";
     if (edit.op === "toggle" || edit.op === "block" || edit.op === "allow") {
       layers = edit.layers;
       low = edit.op === "allow" || (edit.op === "toggle" && !layers.some((layer) => this.runsLow(layer)));
+    } else if (edit.op === "use") {
+      ({ layers, format } = edit);
     } else if (edit.op === "block_ops" || edit.op === "unblock_ops") {
       const ops = new Set(edit.ops);
       layers = Array.from({ length: this.model.layers }, (_, layer) => layer).filter((l) => ops.has(this.model.op(l)));
@@ -279,7 +332,8 @@ export class Store {
       low = edit.op === "unblock_scope";
     }
     for (const layer of layers) {
-      if (this.isSwitchable(layer)) this.expected.set(layer, low ? "low" : "fp32");
+      const wanted = format || (low ? this.state.format : "fp32");
+      if (format ? this.mayBe(layer, wanted) : this.isSwitchable(layer)) this.expected.set(layer, wanted);
     }
   }
 }

@@ -67,10 +67,12 @@ def state(data):
     known = {"value": None, "text": "unknown", "provenance": ""}
     ops = data.errors["op"].value_counts()
     return {
-        "revision": 0, "format": "fp16", "formats": [{"name": "fp16", "label": "fp16"}], "preset": "full",
-        "presets": [{"name": "full", "label": "full"}], "keep_io": True,
+        "revision": 0, "format": "fp16", "formats": [{"name": "fp16", "about": "", "off": ""}],
+        "uses": ["fp16"], "preset": "full",
+        "presets": [{"name": "full", "label": "full"}], "keep_io": True, "io_choice": False,
         "plan": {"rules": [], "layers": {}, "text": ""},
-        "target": "", "targets": [], "gpu": "", "gpus": [],
+        "target": "", "targets": [], "gpu": "", "devices": [], "measured": None,
+        "calibration": {"wanted": False, "method": "", "methods": [], "text": "", "notes": []},
         "run": {"state": "idle", "stage": "", "done": 0, "total": 0, "seconds": None, "error": None},
         "undo": 0, "redo": 0,
         "ops": [{"op": op, "count": int(n), "low": int(n), "blocked": op == "Softmax"} for op, n in ops.items()],

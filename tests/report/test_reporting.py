@@ -64,7 +64,7 @@ def test_the_state_says_what_the_plan_is_and_offers_nothing(told):
     state = scene["state"]
     assert [op["op"] for op in state["ops"] if op["blocked"]] == ["Conv"]
     assert state["created"] == data.created
-    assert (state["gpus"], state["undo"], state["redo"], state["calls"]) == ([], 0, 0, [])
+    assert (state["devices"], state["undo"], state["redo"], state["calls"]) == ([], 0, 0, [])
     assert [each["title"] for each in state["findings"]] == [each.title for each in data.findings]
     assert sum(each["current"] for each in state["tried"]) == 1
 

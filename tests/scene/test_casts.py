@@ -12,12 +12,14 @@ from scene_graphs import unet
 from support.graphs import BOOL, FLOAT16, INT64, graph, model, node, value, weight
 from support.probing import plans_for as random_plans
 from support.probing import random_graphs
-from test_tree import if_model, loaded
+from test_tree import SAMPLES, if_model, loaded
 
+import explorer
 from explorer.convert import convert, decide, type_layers
 from explorer.model import Model, load_model
 from explorer.plan import Plan
-from explorer.scene import cast_count, edge_casts
+from explorer.scene import cast_count, edge_casts, pair_count
+from explorer.scene.casts import TO_INT8, TO_LOW
 from explorer.scene.wiring import wiring
 
 SHIPPED = ("lenet5_digits", "digits_transformer", "digits_transformer_mask", "misaligned_cnn")
@@ -182,3 +184,33 @@ def test_a_second_plan_costs_milliseconds():
     start = time.perf_counter()
     assert cast_count(decisions) > 0
     assert time.perf_counter() - start < 0.1, "measured 4 ms at 10,699 layers"
+
+
+@pytest.mark.parametrize("target", [None, "tensorrt"])
+@pytest.mark.parametrize(
+    "plan",
+    [
+        Plan(format="int8"),
+        Plan(format="int8").block(op_types=["Relu"]),
+        Plan().use("int8", op_types=["Conv"]),
+        Plan(format="bf16").use("int8", scopes=["classifier"]),
+        Plan(format="tf32"),
+    ],
+    ids=str,
+)
+def test_pairs_are_those_that_conversion_inserts(plan, target):
+    """Casts and quantisation pairs add up to what stands in the file, and every quantised read has one before it."""
+    x = explorer.open(SAMPLES / "lenet5_digits.onnx", plan=plan, target=target)
+    x.calibrate(method="minmax", cache=False)
+    decisions, made = x.decisions(), x.convert()
+    assert cast_count(decisions) + pair_count(decisions) == len(made.casts)
+    quantize = [each for each in made.ir.graph if each.op_type == "QuantizeLinear"]
+    assert pair_count(decisions) == len(quantize)
+    low = TO_LOW if plan.format == "int8" else TO_INT8
+    stored = {layer_id for layer_id in (decisions.int8_layers or decisions.low_layers) if plan.format != "tf32"}
+    wires, layers = wiring(x.model), x.model.layers
+    into = {
+        target for target, cast in zip(wires.targets, edge_casts(decisions).tolist(), strict=True) if cast == low
+    }  # fmt: skip
+    assert {layers[each].id for each in into} <= stored
+    assert bool(into) == bool(quantize)

@@ -163,7 +163,7 @@ def test_scene_of_a_report_holds_all_that_the_page_asks_for():
     scene = scene_of(loaded_model, values={3: {"layer": 3}})
     assert set(scene) == {"structure", "state", "figures", "details", "values"}
     assert scene["structure"] == structure(loaded_model)
-    assert decode_frame(base64.b64decode(scene["figures"]))[0]["formats"] == ["none", "fp32", "fp16"]
+    assert decode_frame(base64.b64decode(scene["figures"]))[0]["formats"] == ["none", "fp32", "fp16", "int8"]
     assert [found["layer"] for found in scene["details"]] == list(range(len(loaded_model.layers)))
     assert scene["values"] == {"3": {"layer": 3}}
 

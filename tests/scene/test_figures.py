@@ -31,7 +31,7 @@ COLUMNS = {
 }  # fmt: skip
 FACTS = {
     "revision", "errorsRevision", "formats", "reasons", "errorProvenance", "rangeProvenance", "latencyProvenance",
-    "firstNonfinite",
+    "latencyStandsIn", "kernels", "firstNonfinite",
 }  # fmt: skip
 
 

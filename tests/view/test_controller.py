@@ -401,7 +401,7 @@ def test_values_do_not_wait_for_a_long_run(x, monkeypatch):
     local = x.results.local
 
     def slow(*key):
-        if x.results.known_local(*key):
+        if x.results.known_figures(x.plan, x.target)[1] is not None:
             return local(*key)
         begun.append(time.monotonic())
         while not x.results._run[0].cancelled and time.monotonic() - begun[-1] < 0.6:

@@ -135,7 +135,7 @@ def cast_share(case: Case) -> Tested:
     text, fix = "", None
     if len(outside) < len(casts):
         text = f"{len(casts) - len(outside):,} of them stand around layers in fp32. "
-    if outside and case.decisions.plan.keep_io:
+    if outside and case.decisions.plan.keep_io and case.low in ("fp16", "bf16"):
         us = case.low_io.plan_us
         if case.plan_us - us >= WORTH * case.plan_us:
             text += (

@@ -440,3 +440,47 @@ describe("the bar", () => {
     expect(host.childElementCount).toBe(0);
   });
 });
+
+describe("formats and devices", () => {
+  const field = (label: string): HTMLElement =>
+    [...document.querySelectorAll<HTMLElement>(".pe-bar-field")].find((one) =>
+      one.textContent?.startsWith(label),
+    ) as HTMLElement;
+  const options = (label: string): HTMLOptionElement[] => [...field(label).querySelectorAll("option")];
+  let source: FakeSource;
+  let host: HTMLElement;
+
+  beforeEach(() => {
+    document.body.replaceChildren();
+    host = document.createElement("div");
+    document.body.append(host);
+    source = new FakeSource(transformer(1));
+    createBar(host, new Store(source));
+  });
+
+  it("say what each format is and needs; one that the model refuses says why, and cannot be chosen", () => {
+    const found = options("Format").map((one) => [one.value, one.textContent, one.disabled]);
+    expect(found).toEqual([
+      ["fp16", "fp16: half the bytes", false],
+      ["bf16", "bf16: needs opset 13", true],
+      ["int8", "int8: needs a calibration", false],
+    ]);
+    expect(field("Format").querySelector(".pe-bar-face")?.textContent).toBe("fp16");
+  });
+
+  it("stand in groups, with what is missing for those that cannot run", () => {
+    const groups = [...field("Latency on").querySelectorAll("optgroup")].map((one) => one.label);
+    expect(groups).toEqual(["measured here", "predicted"]);
+    expect(options("Latency on").map((one) => one.textContent)).toContain("TensorRT (no device)");
+  });
+
+  it("keep I/O on where a format cannot be I/O", () => {
+    const box = field("I/O types").querySelector("input") as HTMLInputElement;
+    expect(box.disabled).toBe(false);
+    const { state } = source;
+    source.state = () => ({ ...state(), format: "int8", io_choice: false });
+    source.measure([]); // tells of a change
+    expect([box.checked, box.disabled]).toEqual([true, true]);
+    expect(field("I/O types").title).toContain("cannot be int8");
+  });
+});

@@ -1,6 +1,6 @@
 /** The bar: what the plan is made of, the state of the run, and the headline figures with how they came to be. */
 import { h } from "../dom";
-import type { PanelState, TargetState } from "../protocol";
+import type { DeviceState, PanelState, TargetState } from "../protocol";
 import type { Store } from "../store";
 import "../style/bar.css";
 import { createBudget } from "./budget";
@@ -75,6 +75,7 @@ function createControls(store: Store) {
     }
   };
   let chosen = ""; // the backend that the user chose here: a note tells what it lacks
+  let device = ""; // likewise of the device
   const target = select("Backend", "Its kernels decide which layers may run low", async (name) => {
     chosen = name;
     await request("target", name);
@@ -84,8 +85,14 @@ function createControls(store: Store) {
   const preset = select("Preset", "Which layers run low unless a rule says otherwise", (name) =>
     store.edit({ op: "preset", name }),
   );
-  const gpu = select("Latency on", "Predicted by a roofline of a GPU, or measured on this CPU in fp32", (name) =>
-    request("gpu", name),
+  const gpu = select(
+    "Latency on",
+    "Measured where the plan runs, or predicted by a roofline of a GPU",
+    async (name) => {
+      device = name;
+      await request("gpu", name);
+      update();
+    },
   );
   const keep = createKeep(store);
   const ops = createOps(store);
@@ -106,6 +113,7 @@ function createControls(store: Store) {
         title: "Dismiss",
         onclick: () => {
           chosen = "";
+          device = "";
           update();
         },
       },
@@ -127,16 +135,20 @@ function createControls(store: Store) {
       state.target,
     );
     format.update(
-      state.formats.map((each) => ({ value: each.name, label: each.label })),
+      state.formats.map((each) => ({
+        value: each.name,
+        label: `${each.name}: ${each.off || each.about}`,
+        short: each.name,
+        disabled: each.off !== "",
+      })),
       state.format,
     );
+    const about = state.formats.find((each) => each.name === state.format)?.about;
+    format.element.title = `The low format${about ? `. ${state.format}: ${about}` : ""}`;
     const presets = state.presets.map((each) => ({ value: each.name, label: each.label }));
     preset.update(state.preset ? presets : [CUSTOM, ...presets], state.preset);
-    gpu.update(
-      [{ value: "", label: "nothing" }, ...state.gpus.map((each) => ({ value: each, label: each }))],
-      state.gpu,
-    );
-    gpu.element.hidden = state.gpus.length === 0;
+    gpu.update([{ value: "", label: "nothing" }, ...state.devices.map(deviceChoice)], state.gpu);
+    gpu.element.hidden = state.devices.length === 0;
     keep.update();
     ops.update();
     undo.element.disabled = state.undo === 0;
@@ -145,8 +157,9 @@ function createControls(store: Store) {
     redo.name(stepsOf("Redo", state.redo));
     run.update();
     const lacking = state.targets.find((each) => each.name === state.target && each.name === chosen);
-    note.hidden = !lacking;
-    setText(words, lacking ? targetNote(lacking) : "");
+    const without = state.devices.find((each) => each.name === state.gpu && each.name === device && !each.ready);
+    note.hidden = !lacking && !without;
+    setText(words, without ? deviceNote(without) : lacking ? targetNote(lacking) : "");
     const current = state.targets.find((each) => each.name === state.target);
     target.element.title = `Its kernels decide which layers may run low. ${current ? targetNote(current) : ""}`;
   };
@@ -164,7 +177,13 @@ function createKeep(store: Store): { element: HTMLElement; update(): void } {
     h("span", { class: "pe-bar-check" }, box, "keep"),
   );
   const update = (): void => {
-    if (waiting === 0) box.checked = store.state.keep_io;
+    const { keep_io, io_choice, format } = store.state;
+    if (waiting === 0) box.checked = keep_io;
+    box.disabled = !io_choice;
+    element.classList.toggle("pe-bar-off", !io_choice);
+    element.title = io_choice
+      ? "The model's inputs and outputs keep their types"
+      : `The model's inputs and outputs keep their types: they cannot be ${format}`;
   };
   box.addEventListener("change", async () => {
     waiting += 1;
@@ -173,6 +192,16 @@ function createKeep(store: Store): { element: HTMLElement; update(): void } {
     update();
   });
   return { element, update };
+}
+
+/** Returns a device as a choice: what it lacks in a few words where it cannot run. */
+function deviceChoice({ name, label, group, ready, missing }: DeviceState): Choice {
+  const lack = ready ? "" : ` (${shorten(missing.split(/[:.;]\s/)[0] || "cannot run here", MISSING_WIDTH)})`;
+  return { value: name, label: `${label}${lack}`, short: name, group };
+}
+
+function deviceNote({ name, label, missing }: DeviceState): string {
+  return `Latency cannot be measured on ${label || name}. ${missing} Predicted figures stand in where there are any.`;
 }
 
 function stepsOf(what: string, steps: number): string {

@@ -19,6 +19,7 @@ const CARDS: Record<Key, { means: string; unknown: string }> = {
   latency: { means: "One run of the whole model.", unknown: "unknown" },
 };
 const ORDER = ["output_error", "metric", "low_share", "casts", "latency"] as const;
+const LONG = 20; // characters that a card of the usual width holds
 const STOP_DB = 10; // dB; below it the error is a third of the signal
 const WARN_DB = 20; // dB; an error of a tenth of the signal
 
@@ -47,6 +48,7 @@ export function createCards(host: HTMLElement, store: Store, tip: Tip): { update
       full = [CARDS[key].means, words && `How it came to be: ${words}.`].filter(Boolean).join(" ");
       element.dataset.tone = key === "output_error" ? toneOf(figure) : "";
       element.classList.toggle("pe-unknown", figure === null);
+      element.classList.toggle("pe-card-long", (figure?.text.length ?? 0) > LONG);
       element.setAttribute("aria-label", `${label.textContent}: ${value.textContent}${words ? `, ${words}` : ""}`);
     };
     return { key, element, show };
@@ -61,7 +63,8 @@ export function createCards(host: HTMLElement, store: Store, tip: Tip): { update
       for (const { key, element, show } of cards) {
         show(state);
         const old = key === "output_error" || key === "metric" ? store.stale : plan;
-        element.classList.toggle("pe-stale", old || other);
+        const standsIn = key === "latency" && store.figures.latencyStandsIn;
+        element.classList.toggle("pe-stale", old || other || standsIn);
         if (old) element.setAttribute("aria-label", `${element.getAttribute("aria-label")}, of the plan before`);
       }
     },
@@ -69,14 +72,17 @@ export function createCards(host: HTMLElement, store: Store, tip: Tip): { update
 }
 
 function labelOf(key: Key, state: PanelState): string {
-  if (key === "low_share") return `In ${state.format}`;
+  if (key === "low_share") {
+    const mixed = state.format !== "int8" && state.calibration.wanted;
+    return mixed ? "In low formats" : `In ${state.format}`;
+  }
   return { output_error: "Output error", metric: "Accuracy", casts: "Casts", latency: "Latency" }[key];
 }
 
 /** Returns how a figure that is not known can be had. */
 function waysToKnow(key: Key, state: PanelState): string {
   if (key === "latency" && !state.gpu)
-    return state.gpus.length > 0 && !state.created ? "choose what to show it of" : "";
+    return state.devices.length > 0 && !state.created ? "choose what to show it of" : "";
   if (state.run.state !== "running") return "";
   return key === "output_error" ? "being measured" : key === "latency" ? "being worked out" : "";
 }

@@ -5,6 +5,10 @@ export interface Choice {
   value: string;
   label: string;
   disabled?: boolean;
+  /** Choices of one group stand together under its name. */
+  group?: string;
+  /** What the closed control shows in place of the label, which is for those who choose. */
+  short?: string;
 }
 
 export interface Select {
@@ -19,14 +23,25 @@ export function select(label: string, title: string, choose: (value: string) => 
   let waiting: string | null = null;
   let wanted = "";
   const field = h("select", { class: "pe-bar-select" });
-  const element = h("label", { class: "pe-bar-field", title }, h("span", { class: "pe-bar-label" }, label), field);
+  const face = h("span", { class: "pe-bar-face", "aria-hidden": "true", hidden: true });
+  const box = h("span", { class: "pe-bar-faced" }, field, face);
+  const element = h("label", { class: "pe-bar-field", title }, h("span", { class: "pe-bar-label" }, label), box);
+  let shorts = new Map<string, string>();
+  const draw = (): void => {
+    const short = shorts.get(field.value);
+    face.hidden = short === undefined;
+    box.classList.toggle("pe-bar-short", short !== undefined);
+    face.textContent = short ?? "";
+  };
   field.addEventListener("change", async () => {
     const mine = field.value;
     waiting = mine;
+    draw();
     await choose(mine);
     if (waiting !== mine) return; // a newer choice is under way
     waiting = null;
     field.value = wanted;
+    draw();
   });
   return {
     element,
@@ -35,14 +50,35 @@ export function select(label: string, title: string, choose: (value: string) => 
       // Options are made anew only when they differ: a list that is open would close.
       if (key !== drawn) {
         drawn = key;
-        field.replaceChildren(
-          ...choices.map((choice) => h("option", { value: choice.value, disabled: choice.disabled }, choice.label)),
-        );
+        field.replaceChildren(...grouped(choices));
+        shorts = new Map(choices.flatMap(({ value: name, short }) => (short ? [[name, short]] : [])));
       }
       wanted = value;
       field.value = waiting ?? value;
+      draw();
     },
   };
+}
+
+function grouped(choices: readonly Choice[]): HTMLElement[] {
+  const made: HTMLElement[] = [];
+  const groups = new Map<string, HTMLElement>();
+  for (const choice of choices) {
+    const option = h("option", { value: choice.value, disabled: choice.disabled }, choice.label);
+    const { group } = choice;
+    if (!group) {
+      made.push(option);
+      continue;
+    }
+    let held = groups.get(group);
+    if (!held) {
+      held = h("optgroup", { label: group });
+      groups.set(group, held);
+      made.push(held);
+    }
+    held.append(option);
+  }
+  return made;
 }
 
 /** Returns a button with a sign; its name is its title, which `name` sets for the eye and for screen readers. */

@@ -30,6 +30,28 @@ export function toggle(view: View, layers: readonly number[]): void {
   else void view.store.edit({ op: "toggle", layers: can });
 }
 
+/** Runs layers in a format that the plan can name; says why where none of them can. */
+export function use(view: View, layers: readonly number[], format: string): void {
+  const can = layers.filter((layer) => view.store.mayBe(layer, format));
+  if (can.length === 0) refuse(view, layers);
+  else void view.store.edit({ op: "use", format, layers: can });
+}
+
+/** Runs layers in int8; where all of them do, in the plan's own low format again. */
+export function toggleInt8(view: View, layers: readonly number[]): void {
+  const { store } = view;
+  const { format, uses } = store.state;
+  if (!uses.includes("int8")) {
+    store.say(`A plan of ${format} has no int8 layers: choose fp16, bf16 or int8 in the bar.`);
+    return;
+  }
+  const can = layers.filter((layer) => store.mayBe(layer, "int8"));
+  const all = can.length > 0 && can.every((layer) => store.formatOf(layer) === "int8");
+  const back = format === "int8" ? "fp32" : format;
+  if (layers.length > 0 && can.length === 0) store.say("None of these layers can run in int8.");
+  else use(view, can, all ? back : "int8");
+}
+
 /** Keeps layers in fp32; lets them go if all of them are kept there already. */
 export function block(view: View, layers: readonly number[]): void {
   const can = switchable(view, layers);

@@ -2,9 +2,9 @@
 import { formatColour } from "../colours";
 import { fade, inkOn, mix } from "../theme";
 import type { Rect } from "./camera";
-import { dependsOnRun, type GroupFacts } from "./facts";
+import type { GroupFacts } from "./facts";
 import { type Box, TITLE_HEIGHT } from "./layout";
-import { drawBroken, drawChevron, drawLock } from "./marks";
+import { drawBroken, drawChevron, drawLock, drawOverruled } from "./marks";
 import { fitText, oneLine, shortName, widthOf } from "./text";
 import type { View } from "./view";
 
@@ -116,8 +116,14 @@ function drawShare(
   context.globalAlpha = group.switchable > 0 ? 1 : 0.3;
   context.fillRect(x, y, width, height);
   if (group.switchable > 0) {
+    const low = Math.min(1, group.low / group.switchable) * width;
     context.fillStyle = formatColour(store.state.format, theme.dark);
-    context.fillRect(x, y, (width * group.low) / group.switchable, height);
+    context.fillRect(x, y, low, height);
+    if (group.int8 > 0) {
+      const int8 = (low * group.int8) / group.low;
+      context.fillStyle = formatColour("int8", theme.dark);
+      context.fillRect(x + low - int8, y, int8, height);
+    }
   }
   context.globalAlpha = 1;
   context.lineWidth = 1;
@@ -140,6 +146,9 @@ export function drawBoxes(context: CanvasRenderingContext2D, view: View, boxes: 
   for (const at of boxes) {
     const box = view.scene.boxes[at] as Box;
     drawBroken(context, view.theme, brokenOf(view, box), box.x + 4, box.y + 3, radius, view.facts.stale);
+    if (box.kind === "layer" && view.facts.overruled[box.node]) {
+      drawOverruled(context, view.theme, box.x + box.width - 4, box.y + box.height - 3, radius);
+    }
   }
 }
 
@@ -305,14 +314,14 @@ function drawSecondLine(context: CanvasRenderingContext2D, view: View, box: Box)
   const middle = box.y + box.height * LINE_2;
   if (box.kind === "layer") {
     const { scale } = facts;
-    const text = scale.missing || scale.kind === "categorical" ? "" : scale.text(scale.value(box.node));
+    const text = scale.missing || scale.kind === "categorical" ? "" : figureOf(view, box.node);
     const right = box.x + box.width - PAD;
     context.fillStyle = inkOf(view, box);
     let used = 0;
     if (text) {
       used = Math.min(widthOf(context, text), 60) + 8;
       context.textAlign = "right";
-      context.globalAlpha = facts.stale && dependsOnRun(scale.quantity) ? OLD : 1;
+      context.globalAlpha = facts.old ? OLD : 1;
       context.fillText(fitText(context, text, 60), right, middle);
       context.textAlign = "left";
     }
@@ -320,6 +329,14 @@ function drawSecondLine(context: CanvasRenderingContext2D, view: View, box: Box)
     context.fillText(fitText(context, aboutLayer(view, box.node), box.width - 2 * PAD - used), box.x + PAD, middle);
     context.globalAlpha = 1;
   } else if (box.kind === "group") drawGroupLines(context, view, box);
+}
+
+/** Returns the coloured quantity of a layer in words; the time of a kernel stands at one of its layers. */
+function figureOf(view: View, layer: number): string {
+  const { scale } = view.facts;
+  const value = scale.value(layer);
+  const shared = scale.quantity === "latency" && (view.store.kernel(layer)?.layers.length ?? 0) > 1;
+  return shared && value === 0 ? "fused" : scale.text(value);
 }
 
 /** Returns what tells a layer from others of its type: its name, or where the exporter gave none, the shape it gives. */
@@ -341,7 +358,7 @@ function drawGroupLines(context: CanvasRenderingContext2D, view: View, box: Box)
   context.textAlign = "left";
   const figures = groupFigures(view, group);
   const line = box.y + box.height * 0.62;
-  context.globalAlpha = view.facts.stale && dependsOnRun(view.facts.scale.quantity) ? OLD : 1;
+  context.globalAlpha = view.facts.old ? OLD : 1;
   if (figures) context.fillText(fitText(context, figures, right - box.x - PAD), box.x + PAD, line);
   context.globalAlpha = 1;
   drawShare(context, view, group, box.x + PAD, box.y + box.height - 10, right - box.x - PAD, 5);

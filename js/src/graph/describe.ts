@@ -1,6 +1,7 @@
 /** Layers, scopes and wires in words: for the hover card, the list that screen readers read, and announcements. */
 import { errorText, missing, shareText } from "../colours";
 import { consequences } from "../consequences";
+import { saturates } from "../inspector/facts";
 import type { Figures } from "../protocol";
 import type { Store } from "../store";
 import type { Facts } from "./facts";
@@ -44,7 +45,7 @@ export function boxSentence(store: Store, facts: Facts, box: Box): string {
   const parts = [
     `scope ${brief(model.structure.groups.label[box.group] ?? "")}`,
     `${group.layers} layers`,
-    `${group.low} of ${group.switchable} in ${store.state.format}`,
+    `${group.low} of ${group.switchable} in ${store.mixed ? "a low format" : store.state.format}`,
   ];
   if (group.brokenNow > 0) parts.push(`${group.brokenNow} with inf or NaN`);
   parts.push(box.open ? "unfolded" : "folded");
@@ -141,17 +142,27 @@ export function layerRows(store: Store, layer: number): Row[] {
     rows.push({ label: "sensitivity", text: errorWords(figures.sensitivity_db[layer]) });
   }
   rows.push({ label: "exact values", text: rangeText(figures, layer) });
+  const low = store.lowFormatOf(layer);
   const loss = lossText(figures, layer);
-  rows.push({
-    label: `in ${store.state.format}`,
-    text: loss,
-    ...(/overflow|NaN/.test(loss) && { tone: "stop" as const }),
-  });
+  const stops = saturates(low) ? /NaN/ : /overflow|NaN/;
+  rows.push({ label: `in ${low}`, text: loss, ...(stops.test(loss) && { tone: "stop" as const }) });
   rows.push({ label: "latency", text: latencyText(store, layer) });
+  rows.push(...kernelRows(store, layer));
   const would = consequences(store, layer);
   if (would) rows.push({ label: `if in ${would.to}`, text: [would.error, would.time].filter(Boolean).join(" ") });
   rows.push({ label: "source", text: brief(model.structure.sources[model.structure.layers.source[layer] ?? 0] ?? "") });
   return rows.filter((row) => row.text !== "");
+}
+
+/** Returns what the kernel that computed a layer tells: with what it was fused, and in what it really ran. */
+function kernelRows(store: Store, layer: number): Row[] {
+  const kernel = store.kernel(layer);
+  if (!kernel) return [];
+  const others = kernel.layers.length - 1;
+  const rows: Row[] = [{ label: "kernel", text: others > 0 ? `${brief(kernel.name, 60)}, with ${others} more` : "" }];
+  const ran = store.overruled(layer);
+  if (ran) rows.push({ label: "ran in", text: `${ran}, decided was ${store.formatOf(layer)}`, tone: "stop" });
+  return rows;
 }
 
 /** Returns how the figures of the card came to be. */
@@ -174,8 +185,15 @@ export function groupRows(store: Store, facts: Facts, group: number): Row[] {
   const share = held.switchable > 0 ? ` (${shareText(held.low / held.switchable)})` : "";
   const rows: Row[] = [
     { label: "layers", text: `${held.layers}` },
-    { label: `in ${store.state.format}`, text: `${held.low} of ${held.switchable} that can be switched${share}` },
+    {
+      label: store.mixed ? "low" : `in ${store.state.format}`,
+      text: `${held.low} of ${held.switchable} that can be switched${share}`,
+    },
   ];
+  if (held.int8 > 0) {
+    const { format } = store.state;
+    rows.push({ label: "", text: `${held.low - held.int8} in ${format}, ${held.int8} in int8` });
+  }
   if (held.blacklisted > 0) rows.push({ label: "blacklisted", text: `${held.blacklisted}` });
   if (held.brokenNow > 0) rows.push({ label: "inf or NaN", text: `in ${held.brokenNow} layers${stale}`, tone: "stop" });
   if (held.brokenAlone > 0) rows.push({ label: "would overflow", text: `${held.brokenAlone} layers, each alone` });
@@ -198,7 +216,7 @@ export function wireRows(store: Store, wire: Wire): { title: string; rows: Row[]
   for (const tensor of tensors.slice(0, 4)) {
     const edges = wire.edges.filter((edge) => structure.edges.tensor[edge] === tensor);
     const cast = edges.map((edge) => store.figures.cast[edge] ?? 0).find((kind) => kind > 0) ?? 0;
-    const to = cast === 1 ? store.state.format : "fp32";
+    const to = cast === 1 ? store.state.format : cast === 3 ? "int8" : "fp32";
     const shape = `${structure.tensors.shape[tensor] ?? "?"} ${dtypeOf(store, tensor)}`;
     rows.push({
       label: tensors.length > 1 ? brief(structure.tensors.name[tensor] ?? "", 40) : "shape",

@@ -2,6 +2,7 @@
 import { fade } from "../theme";
 import { drawBoxes, drawFrames } from "./boxes";
 import { inSight, type Rect } from "./camera";
+import { drawKernelName, drawKernels } from "./kernels";
 import type { Box } from "./layout";
 import type { View } from "./view";
 import { drawCasts, drawTrueEdges, drawWires, traceWire } from "./wires";
@@ -25,6 +26,7 @@ export function paint(view: View, edges: readonly number[][]): void {
     height: seen.height + 2 * OVERHANG,
   });
   drawFrames(context, view, found.frames);
+  drawKernels(context, view, seen);
   drawWires(context, view, found.wires);
   drawHoveredWire(context, view);
   drawMatches(context, view, found.boxes);
@@ -32,6 +34,7 @@ export function paint(view: View, edges: readonly number[][]): void {
   drawBoxes(context, view, found.boxes);
   if (edges.length > 0) drawTrueEdges(context, view, edges);
   drawCasts(context, view, found.wires);
+  drawKernelName(context, view);
   drawMarquee(context, view);
 }
 

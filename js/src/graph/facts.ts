@@ -10,6 +10,7 @@ export type Broken = "no" | "alone" | "now";
 export interface GroupFacts {
   layers: number;
   low: number;
+  int8: number; // of those, beside another low format
   switchable: number;
   blacklisted: number;
   brokenNow: number;
@@ -25,7 +26,11 @@ export interface GroupFacts {
 export interface Facts {
   readonly scale: Scale;
   readonly stale: boolean;
+  /** What is coloured is not of this plan, or stands in for what is still being measured. */
+  readonly old: boolean;
   readonly low: Uint8Array;
+  readonly int8: Uint8Array; // in int8, in a plan of another low format
+  readonly overruled: Uint8Array; // measured in another format than decided
   readonly locked: Uint8Array;
   readonly switchable: Uint8Array;
   readonly broken: readonly Broken[];
@@ -51,12 +56,14 @@ export function isBroken(store: Store, layer: number): Broken {
 export function createFacts(store: Store, theme: Theme): Facts {
   const scale = scaleFor(store, store.coloured, theme.dark);
   const stale = store.stale || store.preview !== null; // errors are of the plan that is set
+  const standsIn = scale.quantity === "latency" && store.figures.latencyStandsIn;
+  const old = standsIn || (stale && dependsOnRun(scale.quantity));
   const grey = unknownColour(theme.dark);
   const shades = new Map<string, { fill: string; ink: string }>();
   const shade = (colour: string): { fill: string; ink: string } => {
     let made = shades.get(colour);
     if (!made) {
-      const fill = stale && dependsOnRun(scale.quantity) ? mix(colour, grey, STALE) : colour;
+      const fill = old ? mix(colour, grey, STALE) : colour;
       made = { fill, ink: inkOn(fill) };
       shades.set(colour, made);
     }
@@ -66,6 +73,9 @@ export function createFacts(store: Store, theme: Theme): Facts {
   const facts = {
     scale,
     stale,
+    old,
+    int8: new Uint8Array(count),
+    overruled: new Uint8Array(count),
     low: new Uint8Array(count),
     locked: new Uint8Array(count),
     switchable: new Uint8Array(count),
@@ -75,6 +85,8 @@ export function createFacts(store: Store, theme: Theme): Facts {
   };
   for (let layer = 0; layer < count; layer++) {
     facts.low[layer] = store.runsLow(layer) ? 1 : 0;
+    facts.int8[layer] = store.state.format !== "int8" && store.formatOf(layer) === "int8" ? 1 : 0;
+    facts.overruled[layer] = !store.preview && store.overruled(layer) ? 1 : 0;
     facts.locked[layer] = store.isBlacklisted(layer) ? 1 : 0;
     facts.switchable[layer] = store.isSwitchable(layer) ? 1 : 0;
     facts.broken[layer] = isBroken(store, layer);
@@ -96,6 +108,7 @@ function emptyGroup(fill: string): GroupFacts {
   return {
     layers: 0,
     low: 0,
+    int8: 0,
     switchable: 0,
     blacklisted: 0,
     brokenNow: 0,
@@ -126,6 +139,7 @@ function gather(
     if (!group) continue;
     group.layers += 1;
     group.low += facts.low[layer] ?? 0;
+    group.int8 += facts.int8[layer] ?? 0;
     group.switchable += facts.switchable[layer] ?? 0;
     group.blacklisted += (facts.locked[layer] ?? 0) & (facts.switchable[layer] ?? 0);
     if (facts.broken[layer] === "now") group.brokenNow += 1;
@@ -148,6 +162,7 @@ function gather(
     for (const key of [
       "layers",
       "low",
+      "int8",
       "switchable",
       "blacklisted",
       "brokenNow",

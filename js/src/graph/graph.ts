@@ -209,10 +209,10 @@ function announceEdits(view: View, announce: (text: string) => void): () => void
     const low = store.state.headline.low_share.text;
     const text =
       selection.size > 1
-        ? `${selection.size} layers selected, ${[...selection].filter((layer) => store.runsLow(layer)).length} in ${store.state.format}. ${low} in all.`
+        ? `${selection.size} layers selected, ${[...selection].filter((layer) => store.runsLow(layer)).length} in ${store.mixed ? "a low format" : store.state.format}. ${low} in all.`
         : single !== undefined
           ? layerSentence(store, single)
-          : `${low} of the layers in ${store.state.format}`;
+          : `${low} of the layers in ${store.mixed ? "low formats" : store.state.format}`;
     // The first state is no news; the figures that follow a toggle are.
     if (text !== said && (said !== "" || store.stale)) announce(text);
     said = text;

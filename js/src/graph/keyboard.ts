@@ -1,5 +1,17 @@
 /** Keys on the graph. Nothing passes on to the notebook that means something here. */
-import { block, clear, concerned, foldAll, foldAt, redo, selectAll, toggle, undo, unfoldAll } from "./actions";
+import {
+  block,
+  clear,
+  concerned,
+  foldAll,
+  foldAt,
+  redo,
+  selectAll,
+  toggle,
+  toggleInt8,
+  undo,
+  unfoldAll,
+} from "./actions";
 import type { View } from "./view";
 import { type Direction, neighbourOf } from "./ways";
 
@@ -23,6 +35,7 @@ const ZOOM_STEP = 1.3;
 export const KEYS: readonly (readonly [keys: string, does: string])[] = [
   ["← ↑ → ↓", "along the edges to the next layer; with shift, add it to the selection"],
   ["space", "toggle the format of what is selected"],
+  ["8", "run what is selected in int8, or in the plan's format again"],
   ["b", "keep what is selected in fp32, or let it go"],
   ["Enter", "fold or unfold a scope; of a layer, fold the scope around it"],
   ["+  −", "zoom in, zoom out"],
@@ -55,6 +68,7 @@ export function handleKey(view: View, parts: KeyParts, event: KeyboardEvent): bo
   const does: Record<string, () => void> = {
     " ": () => toggle(view, concerned(view)),
     b: () => block(view, concerned(view)),
+    "8": () => toggleInt8(view, concerned(view)),
     Enter: () => foldAt(view, view.boxOfKey(view.cursor)),
     "+": () => view.zoom(ZOOM_STEP),
     "=": () => view.zoom(ZOOM_STEP),

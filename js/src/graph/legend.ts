@@ -2,10 +2,10 @@
 import { formatColour } from "../colours";
 import { h } from "../dom";
 import { ramp } from "../ramps";
+import { mix } from "../theme";
 import { brief } from "./describe";
-import { dependsOnRun } from "./facts";
 import { icon } from "./icons";
-import { drawBroken, drawCast, drawLock } from "./marks";
+import { drawBroken, drawCast, drawLock, drawOverruled } from "./marks";
 import type { View } from "./view";
 import { bitsOf } from "./wires";
 
@@ -41,9 +41,9 @@ export function createLegend(view: View): Legend {
   const draw = (): void => {
     if (view.version === version) return;
     version = view.version;
-    const { scale, stale } = view.facts;
+    const { scale, old } = view.facts;
     title.textContent = view.store.preview ? `${scale.label} (preview)` : scale.label;
-    element.classList.toggle("pe-stale", stale && dependsOnRun(scale.quantity));
+    element.classList.toggle("pe-stale", old);
     body.replaceChildren(...content(view));
   };
   view.onChange(draw);
@@ -53,7 +53,7 @@ export function createLegend(view: View): Legend {
 }
 
 function content(view: View): (HTMLElement | string)[] {
-  const { scale, stale } = view.facts;
+  const { scale, old } = view.facts;
   const parts: HTMLElement[] = [];
   if (scale.missing) parts.push(h("p", { class: "pe-graph-note" }, scale.missing));
   else if (scale.kind === "sequential") parts.push(rampOf(view));
@@ -70,8 +70,12 @@ function content(view: View): (HTMLElement | string)[] {
     );
     parts.push(h("ul", { class: "pe-graph-entries" }, ...list));
   }
-  if (stale && !scale.missing && dependsOnRun(scale.quantity)) {
-    parts.push(h("p", { class: "pe-graph-note" }, "Greyed: errors are of the plan before the last change."));
+  if (old && !scale.missing) {
+    const why =
+      scale.quantity === "latency"
+        ? "Greyed: not measured yet; this is what is known until then."
+        : "Greyed: errors are of the plan before the last change.";
+    parts.push(h("p", { class: "pe-graph-note" }, why));
   }
   parts.push(marks(view));
   if (scale.provenance && !scale.missing) {
@@ -118,9 +122,12 @@ function marks(view: View): HTMLElement {
     [facts.broken.includes("alone"), `inf/NaN if it alone ran in ${format}`, broken("alone")],
     [facts.locked.includes(1), "blacklisted: kept in fp32", (context) => drawLock(context, theme.ink, 4, 2, 13)],
     [!store.preview && cast.includes(1), `cast to ${format}`, castTo(view, format)],
+    [!store.preview && cast.includes(3), "quantised to int8", castTo(view, "int8")],
     [!store.preview && cast.includes(2), "cast to fp32", castTo(view, "fp32")],
+    [view.kernels.length > 0, "one kernel computes these layers", kernelFrame(view)],
+    [facts.overruled.includes(1), "measured in another format than decided", overruled(view)],
     [facts.switchable.includes(0), "dashed: cannot be switched", dashed(theme.ink)],
-    [store.model.structure.groups.label.length > 1, `bar: share of a scope in ${format}`, shareBar(view)],
+    [store.model.structure.groups.label.length > 1, `bar: share of a scope in ${lowFormats(view)}`, shareBar(view)],
   ];
   return h(
     "ul",
@@ -140,6 +147,26 @@ function castTo({ theme }: View, format: string): Draw {
   };
 }
 
+function lowFormats({ store }: View): string {
+  return store.mixed ? `${store.state.format} and int8` : store.state.format;
+}
+
+function kernelFrame({ theme }: View): Draw {
+  return (context) => {
+    context.beginPath();
+    context.roundRect(2, 3, MARK_PX - 4, MARK_PX - 6, 4);
+    context.fillStyle = mix(theme.paper, theme.accent, theme.dark ? 0.24 : 0.13);
+    context.fill();
+    context.lineWidth = 1.4;
+    context.strokeStyle = mix(theme.paper, theme.accent, 0.5);
+    context.stroke();
+  };
+}
+
+function overruled({ theme }: View): Draw {
+  return (context) => drawOverruled(context, theme, MARK_PX / 2, MARK_PX / 2, 7);
+}
+
 function dashed(colour: string): Draw {
   return (context) => {
     context.setLineDash([3, 2]);
@@ -153,6 +180,10 @@ function shareBar({ theme, store }: View): Draw {
   return (context) => {
     context.fillStyle = formatColour(store.state.format, theme.dark);
     context.fillRect(1, 6, 10, 5);
+    if (store.mixed) {
+      context.fillStyle = formatColour("int8", theme.dark);
+      context.fillRect(7, 6, 4, 5);
+    }
     context.fillStyle = formatColour("fp32", theme.dark);
     context.fillRect(11, 6, 6, 5);
   };

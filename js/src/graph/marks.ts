@@ -32,6 +32,30 @@ export function drawBroken(
   context.fillRect(x - radius * 0.14, y + radius * 0.28, radius * 0.28, radius * 0.28);
 }
 
+/** Draws a disc with "≠": the layer did not run in the format that was decided. */
+export function drawOverruled(
+  context: CanvasRenderingContext2D,
+  theme: Theme,
+  x: number,
+  y: number,
+  radius: number,
+): void {
+  context.beginPath();
+  context.arc(x, y, radius, 0, 2 * Math.PI);
+  context.fillStyle = theme.paper;
+  context.fill();
+  context.lineWidth = radius * 0.2;
+  context.strokeStyle = theme.ink;
+  context.stroke();
+  context.fillStyle = theme.ink;
+  context.fillRect(x - radius * 0.5, y - radius * 0.32, radius, radius * 0.2);
+  context.fillRect(x - radius * 0.5, y + radius * 0.14, radius, radius * 0.2);
+  context.beginPath();
+  context.moveTo(x - radius * 0.3, y + radius * 0.58);
+  context.lineTo(x + radius * 0.3, y - radius * 0.58);
+  context.stroke();
+}
+
 /** Draws a padlock, `size` high, its top left corner at x, y. */
 export function drawLock(context: CanvasRenderingContext2D, colour: string, x: number, y: number, size: number): void {
   const width = size * 0.8;

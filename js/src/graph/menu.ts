@@ -1,7 +1,7 @@
 /** The menu of a box or of the selection; arrow keys, Enter and Escape as in any menu. */
 import { h } from "../dom";
 import type { Edit } from "../protocol";
-import { block, concerned, foldAll, foldAt, scopeOf, toggle, unfoldAll } from "./actions";
+import { block, concerned, foldAll, foldAt, scopeOf, toggle, toggleInt8, unfoldAll, use } from "./actions";
 import { brief } from "./describe";
 import type { View } from "./view";
 
@@ -36,6 +36,7 @@ export function itemsFor(view: View): (Item | null)[] {
     const blocked = can.length > 0 && can.every((layer) => store.isBlacklisted(layer));
     const to = low ? "fp32" : store.state.format;
     items.push({ text: `Switch to ${to}${many}`, key: "space", off, run: () => toggle(view, layers) });
+    items.push(...formatItems(view, layers, readOnly));
     const keep = blocked ? `Take off the blacklist${many}` : `Keep in fp32${many}`;
     items.push({ text: keep, key: "b", off, run: () => block(view, layers) });
   }
@@ -47,6 +48,11 @@ export function itemsFor(view: View): (Item | null)[] {
     const change: Edit = { op: state?.blocked ? "unblock_ops" : "block_ops", ops: [op] };
     const text = state?.blocked ? `Allow all ${brief(op, 30)}` : `Keep all ${brief(op, 30)} in fp32`;
     items.push({ text: `${text} (${count} layers)`, off, run: edit(change) });
+    if (mixes(store) && store.mayBe(box.node, "int8")) {
+      const some: Edit = { op: "use_ops", format: "int8", ops: [op] };
+      items.push({ text: `Run all ${brief(op, 30)} in int8 (${count} layers)`, off, run: edit(some) });
+    }
+    items.push(...kernelItems(view, box.node));
   }
   const scope = box && box.kind !== "input" && box.kind !== "output" ? scopeOf(view, box) : -1;
   if (scope > 0) {
@@ -58,6 +64,11 @@ export function itemsFor(view: View): (Item | null)[] {
     const text = blocked ? `Allow scope ${label}` : `Keep scope ${label} in fp32`;
     const off = readOnly || (held.length === 0 ? "nothing in it can be switched" : "");
     items.push({ text: `${text} (${held.length} layers)`, off, run: edit(change) });
+    const eight = mixes(store) ? held.filter((layer) => store.mayBe(layer, "int8")) : [];
+    if (eight.length > 0) {
+      const some: Edit = { op: "use_scope", format: "int8", path };
+      items.push({ text: `Run scope ${label} in int8 (${eight.length} layers)`, off, run: edit(some) });
+    }
   }
   if (items.length > 0) items.push(null);
   if (box?.kind === "group") {
@@ -73,6 +84,31 @@ export function itemsFor(view: View): (Item | null)[] {
     items.push(null, { text: "Copy name", off: "", run: () => copy(view, name ?? "") });
   }
   return items;
+}
+
+/** Whether layers may be given int8 beside the plan's own low format. */
+function mixes({ state }: View["store"]): boolean {
+  return state.format !== "int8" && state.uses.includes("int8");
+}
+
+/** Returns what gives layers int8, or takes it from them. */
+function formatItems(view: View, layers: readonly number[], off: string): Item[] {
+  const { store } = view;
+  const able = mixes(store) ? layers.filter((layer) => store.mayBe(layer, "int8")) : [];
+  if (able.length === 0) return [];
+  const many = able.length === 1 ? "" : ` (${able.length} layers)`;
+  const { format } = store.state;
+  const all = able.every((layer) => store.formatOf(layer) === "int8");
+  if (!all) return [{ text: `Run in int8${many}`, key: "8", off, run: () => toggleInt8(view, able) }];
+  return [{ text: `Run in ${format}${many}`, key: "8", off, run: () => use(view, able, format) }];
+}
+
+/** Returns what selects the layers that one kernel computes with this one. */
+function kernelItems(view: View, layer: number): Item[] {
+  const kernel = view.store.kernel(layer);
+  if (!kernel || kernel.layers.length < 2) return [];
+  const text = `Select what its kernel computes (${kernel.layers.length} layers)`;
+  return [{ text, off: "", run: () => view.select(kernel.layers, layer) }];
 }
 
 function copy(view: View, text: string): void {

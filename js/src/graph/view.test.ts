@@ -289,11 +289,11 @@ describe("view", () => {
   it("tells the casts of a wire", () => {
     view.pick(layerBox(2));
     const wire = view.scene.wires.find(({ to }) => to === layerBox(3));
-    expect(wire && castsOf(view, wire)).toEqual({ low: 0, high: 0 });
+    expect(wire && castsOf(view, wire)).toEqual({ low: 0, int8: 0, high: 0 });
     const cast = new Uint8Array(store.model.structure.edges.from.length).fill(1);
     const figures = { ...source.figures(), cast };
     source.figures = () => figures;
-    expect(wire && castsOf(view, wire)).toEqual({ low: 1, high: 0 });
+    expect(wire && castsOf(view, wire)).toEqual({ low: 1, int8: 0, high: 0 });
     expect(wire && wireRows(store, wire).rows[0]?.text).toContain("cast to fp16");
   });
 

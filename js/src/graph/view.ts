@@ -19,6 +19,7 @@ import {
   zoomedAt,
 } from "./camera";
 import { createFacts, type Facts } from "./facts";
+import { type KernelFrame, kernelFrames } from "./kernels";
 import type { Box, Layout, Scene } from "./layout";
 import { createRows, type Rows } from "./rows";
 
@@ -43,6 +44,7 @@ export class View {
   rows: Rows;
   theme: Theme;
   facts: Facts;
+  kernels: readonly KernelFrame[];
   /** Grows with every change of scene, data, colour or theme: what is drawn from them is old then. */
   version = 0;
   hovered = -1; // box
@@ -71,6 +73,7 @@ export class View {
     this.rows = createRows(this.scene);
     this.theme = readTheme(host);
     this.facts = createFacts(store, this.theme);
+    this.kernels = kernelFrames(this);
   }
 
   dispose(): void {
@@ -127,6 +130,7 @@ export class View {
   /** Takes in new figures, another quantity, or another theme. */
   refresh(): void {
     this.facts = createFacts(this.store, this.theme);
+    this.kernels = kernelFrames(this);
     this.version += 1;
     this.changed();
     this.invalidate();
@@ -144,6 +148,7 @@ export class View {
     const was = before && toScreen(this.camera, before.x + before.width / 2, before.y);
     this.scene = this.layout.scene(this.store.open);
     this.rows = createRows(this.scene);
+    this.kernels = kernelFrames(this);
     this.picked = null;
     this.hovered = -1;
     this.hoveredWire = -1;

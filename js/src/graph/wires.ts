@@ -15,9 +15,10 @@ const BATCH = 40;
 /** Shorter on screen than this, a wire is not seen between its boxes. */
 const SHORTEST_PX = 2;
 
-/** Casts on a wire: tensors cast to the low format, and to fp32. */
+/** Casts on a wire: tensors cast to the low format, to int8, and to fp32. */
 export interface Casts {
   low: number;
+  int8: number; // beside the plan's own low format
   high: number;
 }
 
@@ -27,11 +28,13 @@ export function castsOf(view: View, wire: Wire): Casts {
   const { tensor } = view.store.model.structure.edges;
   const low = new Set<number>();
   const high = new Set<number>();
+  const int8 = new Set<number>();
   for (const edge of wire.edges) {
     if (cast[edge] === 1) low.add(tensor[edge] ?? -1);
     else if (cast[edge] === 2) high.add(tensor[edge] ?? -1);
+    else if (cast[edge] === 3) int8.add(tensor[edge] ?? -1);
   }
-  return { low: low.size, high: high.size };
+  return { low: low.size, int8: int8.size, high: high.size };
 }
 
 /** Returns what stands in a cast's diamond. */
@@ -118,12 +121,19 @@ export function drawCasts(context: CanvasRenderingContext2D, view: View, wires: 
   context.textBaseline = "middle";
   for (const at of wires) {
     const wire = view.scene.wires[at] as Wire;
-    const { low, high } = castsOf(view, wire);
-    if (low + high === 0) continue;
+    const { low, int8, high } = castsOf(view, wire);
+    const all = [
+      [store.state.format, low],
+      ["int8", int8],
+      ["fp32", high],
+    ] as const;
+    const some = all.filter(([, count]) => count > 0);
+    if (some.length === 0) continue;
     const { x, y } = middleOf(wire.points);
-    const both = low > 0 && high > 0;
-    if (low > 0) drawOne(context, view, store.state.format, low, x - (both ? CAST_RADIUS + 1 : 0), y, both);
-    if (high > 0) drawOne(context, view, "fp32", high, x + (both ? CAST_RADIUS + 1 : 0), y, both);
+    some.forEach(([format, count], place) => {
+      const aside = (2 * place - (some.length - 1)) * (CAST_RADIUS + 1);
+      drawOne(context, view, format, count, x + aside, y, place === 0 && some.length > 1);
+    });
   }
 }
 
@@ -134,13 +144,12 @@ function drawOne(
   count: number,
   x: number,
   y: number,
-  both: boolean,
+  left: boolean,
 ): void {
   const { theme } = view;
   context.textAlign = "center";
   drawCast(context, theme, bitsOf(format), formatColour(format, theme.dark), x, y, CAST_RADIUS);
   if (count < 2) return;
-  const left = both && format !== "fp32";
   context.textAlign = left ? "right" : "left";
   const text = `×${count}`;
   context.lineWidth = 3;

@@ -63,6 +63,12 @@ function words(key: string, label: string, width: number, value: Column["value"]
 
 const error: Partial<Column> = { kind: "error", shown: true, first: "ascending", width: 98 };
 const latency = (store: Store): boolean => store.figures.latencyProvenance !== "";
+const kernels = (store: Store): boolean => store.figures.kernels.length > 0;
+const sharers = (store: Store, layer: number): string =>
+  (store.kernel(layer)?.layers ?? [])
+    .filter((other) => other !== layer)
+    .map((other) => store.model.name(other))
+    .join(", ");
 const lost = (value: number): string => (value === 0 ? "0" : count(value));
 // "not measured" in every cell of a column would shout: a table says it with a dash.
 const cell = (text: (value: number) => string) => (value: number) =>
@@ -121,7 +127,7 @@ export const COLUMNS: readonly Column[] = [
   ),
   numeric("max_abs", "max |x|", "largest exact value", (f) => f.max_abs, quantity, { shown: true }),
   numeric("rms", "rms", "root mean square of the exact values", (f) => f.rms, quantity),
-  numeric("overflow", "overflow", "values that become infinite", (f) => f.overflow, lost, { shown: true }),
+  numeric("overflow", "overflow", "values beyond the range of the format", (f) => f.overflow, lost, { shown: true }),
   numeric("nan", "NaN", "values that become NaN", (f) => f.nan, lost),
   numeric("subnormal", "subnormal", "values that keep fewer bits", (f) => f.subnormal, lost, { shown: true }),
   numeric("flushed", "flushed", "values that become zero", (f) => f.flushed, lost),
@@ -165,6 +171,20 @@ export const COLUMNS: readonly Column[] = [
     }),
     value: (store, layer) => (store.figures.latency_us[layer] ?? Number.NaN) / totalLatency(store.figures),
   },
+  words("ran", "ran", 72, (store, layer) => store.kernel(layer)?.format ?? "", {
+    shown: false,
+    title: "format that it really ran in, as measured",
+    there: kernels,
+  }),
+  words("kernel", "kernel", 180, (store, layer) => store.kernel(layer)?.name ?? "", {
+    title: "kernel that computed it, as measured",
+    there: kernels,
+  }),
+  words("shares", "fused with", 180, sharers, {
+    shown: false,
+    title: "layers that the same kernel computes",
+    there: kernels,
+  }),
   words("reason", "reason", 320, (store, layer) => store.reasonOf(layer)),
   words("scope", "scope", 220, (store, layer) => store.model.structure.groups.path[store.model.groupOf(layer)] ?? "", {
     shown: false,

@@ -15,6 +15,11 @@ const RANGES: Record<string, Range> = {
   fp8e5m2: { max: 57344, normal: 2 ** -14, least: 2 ** -16 },
 };
 
+/** Whether what lies beyond a format's range becomes its largest value, and not infinity. */
+export function saturates(format: string): boolean {
+  return format === "int8" || format.startsWith("fp8");
+}
+
 /** Returns the range of a format; null for int8, whose range is set by its scale. */
 export function rangeOf(format: string): Range | null {
   return RANGES[format] ?? null;

@@ -20,7 +20,7 @@ export function createDetails(store: Store, folded: Map<string, boolean>): Part 
     element,
     update() {
       const layer = store.focus;
-      const key = `${layer} ${store.state.format}`; // what the weights lose depends on the format
+      const key = `${layer} ${store.lowFormatOf(layer)}`; // what the weights lose depends on the format
       if (key === wanted) return;
       wanted = key;
       clearTimeout(timer);
@@ -55,7 +55,9 @@ function sections(store: Store, d: LayerDetails, folded: Map<string, boolean>): 
     ),
   ];
   if (d.weights.length > 0) {
-    found.push(section("Weights", folded, ...d.weights.map((weight) => weightFigures(weight, store.state.format))));
+    found.push(
+      section("Weights", folded, ...d.weights.map((weight) => weightFigures(weight, store.lowFormatOf(d.layer)))),
+    );
   }
   if (d.attributes.length > 0) {
     const rows = d.attributes.map(({ name, value }): [string, Node] => [

@@ -2,7 +2,8 @@
 import { h } from "../dom";
 import type { Figures } from "../protocol";
 import type { Store } from "../store";
-import { rangeOf } from "./facts";
+import { rangeOf, saturates } from "./facts";
+import { kernelPart } from "./measured";
 import { count, deviation, duration, quantity, relative, share, sqnr } from "./numbers";
 import { icon, pairs, provenance, section } from "./ui";
 
@@ -10,7 +11,7 @@ const at = (column: ArrayLike<number>, layer: number): number => column[layer] ?
 
 export function errorSection(store: Store, layer: number, folded: Map<string, boolean>): HTMLElement {
   const f = store.figures;
-  const low = store.state.format;
+  const low = store.lowFormatOf(layer);
   const rows: [string, string, string, string][] = [
     ["SQNR", "signal to quantization noise", sqnr(at(f.local_sqnr_db, layer)), sqnr(at(f.acc_sqnr_db, layer))],
     [
@@ -72,7 +73,7 @@ function losses(f: Figures, layer: number, low: string): HTMLElement | "" {
   const elements = at(f.elements, layer);
   if (!(elements > 0)) return "";
   const rows: [string, number, string][] = [
-    ["overflow", at(f.overflow, layer), `become infinite in ${low}`],
+    ["overflow", at(f.overflow, layer), saturates(low) ? `are cut at the end of ${low}` : `become infinite in ${low}`],
     ["NaN", at(f.nan, layer), `become NaN in ${low}`],
     ["subnormal", at(f.subnormal, layer), "keep fewer bits"],
     ["flushed", at(f.flushed, layer), "become zero"],
@@ -104,15 +105,13 @@ function losses(f: Figures, layer: number, low: string): HTMLElement | "" {
 export function rangeSection(store: Store, layer: number, folded: Map<string, boolean>): HTMLElement | null {
   const f = store.figures;
   const [largest, rms] = [at(f.max_abs, layer), at(f.rms, layer)];
+  const low = store.lowFormatOf(layer);
   if (Number.isNaN(largest) && Number.isNaN(rms)) return null;
   return section(
     "Range of the exact values",
     folded,
-    pairs(
-      ["max |x|", h("span", {}, h("b", {}, quantity(largest, 5)), place(largest, store.state.format))],
-      ["rms", quantity(rms)],
-    ),
-    gauge(store.state.format, largest, rms) ?? "",
+    pairs(["max |x|", h("span", {}, h("b", {}, quantity(largest, 5)), place(largest, low))], ["rms", quantity(rms)]),
+    gauge(low, largest, rms) ?? "",
     provenance(f.rangeProvenance) ?? "",
   );
 }
@@ -205,10 +204,10 @@ export function latencySection(store: Store, layer: number, folded: Map<string, 
   const f = store.figures;
   const [before, after] = [at(f.fp32_us, layer), at(f.plan_us, layer)];
   if (!f.latencyProvenance || (Number.isNaN(before) && Number.isNaN(after))) return null;
-  if (before === 0 && !(after > 0)) {
+  if ((before === 0 && !(after > 0)) || (after === 0 && store.kernel(layer))) {
     // Kernels are timed, not layers: that of a fused group stands at one of them.
     const words = h("p", { class: "pe-i-reason" }, "Fused with its neighbours: the time stands at one of them.");
-    return section("Latency", folded, words, provenance(f.latencyProvenance) ?? "");
+    return section("Latency", folded, words, ...kernelPart(store, layer), provenance(f.latencyProvenance) ?? "");
   }
   const rows: [string, string][] = [];
   if (!Number.isNaN(before)) rows.push(["fp32", duration(before)]);
@@ -219,5 +218,12 @@ export function latencySection(store: Store, layer: number, folded: Map<string, 
     rows.push(["plan", `${duration(after)}${faster}`]);
   }
   rows.push(["share", `${share(at(f.latency_us, layer) / totalLatency(f))} of all layers`]);
-  return section("Latency", folded, pairs(...rows), provenance(f.latencyProvenance) ?? "");
+  return section(
+    "Latency",
+    folded,
+    f.latencyStandsIn ? h("p", { class: "pe-i-reason" }, "Until the plan has been measured:") : "",
+    pairs(...rows),
+    ...kernelPart(store, layer),
+    provenance(f.latencyProvenance) ?? "",
+  );
 }

@@ -2,6 +2,8 @@
 import { consequences } from "../consequences";
 import { h } from "../dom";
 import type { Store } from "../store";
+import { calibrationKey, calibrationSection } from "./calibration";
+import { formatChoice } from "./format_choice";
 import { createDetails } from "./layer_details";
 import { errorSection, latencySection, rangeSection } from "./layer_figures";
 import { createValues } from "./layer_values";
@@ -29,6 +31,7 @@ export function createLayerView(store: Store, folded: Map<string, boolean>): Par
         errorSection(store, layer, folded),
         rangeSection(store, layer, folded),
         latencySection(store, layer, folded),
+        store.formatOf(layer) === "int8" ? calibrationSection(store, folded) : null,
       ]);
       values.update();
       details.update();
@@ -44,7 +47,7 @@ export function createLayerView(store: Store, folded: Map<string, boolean>): Par
 function headKey(store: Store, layer: number): unknown {
   const { asked, formats } = store.figures;
   const words = [store.formatOf(layer), store.reasonOf(layer), formats[asked[layer] ?? 0], store.state.format];
-  return [layer, words, store.isBlacklisted(layer), store.isSwitchable(layer)];
+  return [layer, words, store.isBlacklisted(layer), store.isSwitchable(layer), store.state.uses];
 }
 
 function figuresKey(store: Store, layer: number): unknown {
@@ -66,7 +69,8 @@ function figuresKey(store: Store, layer: number): unknown {
     ],
   ].map((column) => String(column[layer]));
   const sources = [f.errorProvenance, f.rangeProvenance, f.latencyProvenance, store.state.samples];
-  return [layer, numbers, sources, store.stale, f.firstNonfinite, store.state.format, store.state.random];
+  const formats = [store.state.format, store.formatOf(layer), store.kernel(layer), f.latencyStandsIn];
+  return [layer, numbers, sources, store.stale, f.firstNonfinite, formats, store.state.random, calibrationKey(store)];
 }
 
 function header(store: Store, layer: number): (Node | null)[] {
@@ -95,6 +99,7 @@ function header(store: Store, layer: number): (Node | null)[] {
         "Copy the layer's id",
       ),
     ),
+    formatChoice(store, [layer]),
     overruled
       ? h("p", { class: "pe-i-overruled" }, icon("warn", "Overruled"), `Asked for ${wanted}, runs in ${got}: ${why}`)
       : why

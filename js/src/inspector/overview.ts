@@ -1,6 +1,8 @@
 /** The model as a whole, when no layer is selected. */
 import { h } from "../dom";
 import type { Store } from "../store";
+import { calibrationKey, calibrationSection } from "./calibration";
+import { measuredKey, measuredSection } from "./measured";
 import { shorten, tip, visible } from "./names";
 import { deviation, float, plural, relative, sqnr } from "./numbers";
 import type { Part } from "./part";
@@ -26,11 +28,15 @@ export function createOverview(store: Store, folded: Map<string, boolean>): Part
         errorsRevision,
         errorProvenance,
         store.stale,
+        measuredKey(store),
+        calibrationKey(store),
       ];
       refill(element, key, () => [
         header(store),
         outputSection(store, folded),
         worstSection(store, folded),
+        measuredSection(store, folded),
+        calibrationSection(store, folded),
         modelSection(store, folded),
       ]);
     },

@@ -1,6 +1,7 @@
 /** A summary of the selected layers, when there are several. */
 import { h } from "../dom";
 import type { Store } from "../store";
+import { formatChoice } from "./format_choice";
 import { totalLatency } from "./layer_figures";
 import { visible } from "./names";
 import { duration, plural, share, sqnr } from "./numbers";
@@ -50,6 +51,7 @@ export function actions(store: Store, layers: number[]): HTMLElement | null {
   return h(
     "div",
     { class: "pe-i-row" },
+    formatChoice(store, able),
     button(`Toggle to ${low ? "fp32" : store.state.format}`, () => edit("toggle"), { key: "toggle all" }),
     button("Block", () => edit("block"), {
       key: "block all",

@@ -100,7 +100,7 @@ export function createTableTab(store: Store): Part {
       broken: "broken",
       blacklisted: "blacklisted",
       fp32: "fp32",
-      low: store.state.format,
+      low: store.mixed ? "low" : store.state.format,
     };
     const counted = (Object.keys(labels) as Chip[]).map((chip): [Chip, number] => {
       let found = 0;

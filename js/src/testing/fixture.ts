@@ -1,5 +1,5 @@
 /** A transformer in miniature for tests and the development page: residual edges, overflow in its norms, any depth. */
-import type { Edit, Figures, PanelState, Requests, SearchState, Structure } from "../protocol";
+import type { Edit, Figures, Kernel, PanelState, Requests, SearchState, Structure } from "../protocol";
 import { type Plotly, RequestError, type Source } from "../source";
 import { CAUSES } from "./causes";
 import { layerDetails, layerValues, reply } from "./replies";
@@ -124,6 +124,7 @@ export class FakeSource implements Source {
     this.asked.push({ kind, ask });
     if (kind === "edit") return { call: this.edit((ask as { edit: Edit }).edit) } as Requests[K][1];
     if (kind === "search") return this.search() as Requests[K][1];
+    if (kind === "calibrate") return { call: "x.calibrate(...)" } as Requests[K][1];
     if (kind === "stop_search") return this.stopSearch() as Requests[K][1];
     if (kind === "budget") return this.front.preview((ask as Requests["budget"][0]).error) as Requests[K][1];
     if (kind === "take") return (await this.take(ask as Requests["take"][0])) as Requests[K][1];
@@ -206,6 +207,8 @@ export class FakeSource implements Source {
     if (edit.op === "toggle") {
       const to = edit.layers.some((layer) => low[layer]) ? 0 : 1;
       for (const layer of edit.layers) low[layer] = to;
+    } else if (edit.op === "use") {
+      for (const layer of edit.layers) low[layer] = { fp16: 1, int8: 2 }[edit.format] ?? 0;
     } else if (edit.op === "block" || edit.op === "allow") {
       for (const layer of edit.layers) low[layer] = edit.op === "allow" ? 1 : 0;
     } else if (edit.op === "fix") {
@@ -245,19 +248,35 @@ export class FakeSource implements Source {
     for (const watcher of this.watchers) watcher();
   }
 
+  /** Puts a measured latency there: kernels as they are given, of this plan. */
+  measure(kernels: Kernel[], refused = ""): void {
+    this.kernels = kernels;
+    this.refused = refused;
+    const { revision } = this.now;
+    this.now = this.makeState(revision);
+    this.shown = this.makeFigures(revision, this.shown.errorsRevision);
+    this.tell();
+  }
+
+  private kernels: Kernel[] | null = null;
+  private refused = "";
+
   private makeState(revision: number): PanelState {
-    const low = this.low.reduce((sum, one) => sum + one, 0);
+    const low = this.low.reduce((sum, one) => sum + (one ? 1 : 0), 0);
     const share = low / this.low.length;
     return {
       revision,
       format: "fp16",
       formats: [
-        { name: "fp16", label: "fp16" },
-        { name: "bf16", label: "bf16" },
+        { name: "fp16", about: "half the bytes", off: "" },
+        { name: "bf16", about: "range of fp32", off: "needs opset 13" },
+        { name: "int8", about: "needs a calibration", off: "" },
       ],
+      uses: ["fp16", "int8"],
       preset: revision === 0 ? "full" : "",
       presets: ["full", "safe", "fp32"].map((name) => ({ name, label: name })),
       keep_io: true,
+      io_choice: true,
       plan: { rules: [], layers: {}, text: "fp16 plan" },
       target: "onnxruntime-cuda",
       targets: [
@@ -271,7 +290,36 @@ export class FakeSource implements Source {
         { name: "onnxruntime-cpu", label: "ONNX Runtime, CPU", ready: true, missing: "", kernels: "live" },
       ],
       gpu: "H100",
-      gpus: ["A100", "H100"],
+      devices: [
+        { name: "this CPU", label: "this CPU", group: "measured here", ready: true, missing: "" },
+        {
+          name: "tensorrt",
+          label: "TensorRT",
+          group: "measured here",
+          ready: false,
+          missing: "no device: needs a GPU",
+        },
+        { name: "A100", label: "A100", group: "predicted", ready: true, missing: "" },
+        { name: "H100", label: "H100", group: "predicted", ready: true, missing: "" },
+      ],
+      measured: this.kernels && {
+        backend: "tensorrt",
+        whole_us: this.refused ? null : 37,
+        spread_us: 1,
+        layers_us: 41,
+        overhead_us: 3,
+        formats: "strongly typed",
+        notes: [],
+        provenance: "measured: TensorRT 11.4 on a fixture",
+        refused: this.refused,
+      },
+      calibration: {
+        wanted: this.low.includes(2),
+        method: "percentile",
+        methods: ["minmax", "percentile", "entropy"],
+        text: "percentile 99.99 over 360 samples",
+        notes: [],
+      },
       run: { state: "idle", stage: "", done: 0, total: 0, seconds: 0.2, error: null },
       undo: revision,
       redo: 0,
@@ -313,7 +361,7 @@ export class FakeSource implements Source {
   }
 
   private makeTried(plan: Uint8Array, index: number): PanelState["tried"][number] {
-    const low = plan.reduce((sum, one) => sum + one, 0) / plan.length;
+    const low = plan.reduce((sum, one) => sum + (one ? 1 : 0), 0) / plan.length;
     const broken = plan.some((one, layer) => one === 1 && this.breaks(layer));
     return {
       index,
@@ -344,20 +392,24 @@ export class FakeSource implements Source {
       if (this.low[layer] && breaks(layer)) lost = true;
       return lost ? (breaks(layer) ? Number.NEGATIVE_INFINITY : 3 - (layer % 5)) : 70 - (30 * layer) / count;
     });
-    const isLow = (node: number): boolean => node < count && this.low[node] === 1;
+    const formatOf = (node: number): number => (node < count ? (this.low[node] ?? 0) : 0);
     return {
       revision,
       errorsRevision,
-      formats: ["none", "fp32", "fp16"],
+      formats: ["none", "fp32", "fp16", "int8"],
       reasons: ["the plan runs layers in fp16 by default", "set to fp32 by the user"],
       errorProvenance: "emulated: fp16 storage rounding, fp32 accumulation",
       rangeProvenance: "measured: fp32 on onnxruntime-cpu",
       latencyProvenance: "predicted: roofline of H100",
+      latencyStandsIn: false,
+      kernels: this.kernels ?? [],
       firstNonfinite: lost ? accumulated.indexOf(Number.NEGATIVE_INFINITY) : -1,
-      format: Uint8Array.from(this.low, (low) => (low ? 2 : 1)),
-      asked: Uint8Array.from(this.low, (low) => (low ? 2 : 1)),
+      format: Uint8Array.from(this.low, (low) => low + 1),
+      asked: Uint8Array.from(this.low, (low) => low + 1),
       blacklisted: Uint8Array.from(this.low, (low) => (low ? 0 : 1)),
-      switchable: new Uint8Array(count).fill(1),
+      switchable: Uint8Array.from({ length: count }, (_, layer) =>
+        ops[layers.op[layer] as number] === "MatMul" ? 3 : 1,
+      ),
       reason: Uint16Array.from(this.low, (low) => (low ? 0 : 1)),
       local_sqnr_db: column((layer) => (breaks(layer) ? Number.NEGATIVE_INFINITY : 74 - (layer % 7))),
       local_rel_l2: column((layer) => (breaks(layer) ? Number.POSITIVE_INFINITY : 2e-4)),
@@ -380,8 +432,8 @@ export class FakeSource implements Source {
       latency_us: column((layer) => (1 + (layer % 5)) * (this.low[layer] ? 0.6 : 1)),
       cast: Uint8Array.from(edges.from, (from, edge) => {
         const to = edges.to[edge] as number;
-        const [before, after] = [isLow(from), to < count ? isLow(to) : false];
-        return before === after ? 0 : after ? 1 : 2;
+        const [before, after] = [formatOf(from), formatOf(to)];
+        return before === after ? 0 : after === 0 ? 2 : after === 2 ? 3 : 1;
       }),
     };
   }

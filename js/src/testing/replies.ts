@@ -61,6 +61,7 @@ export function layerDetails(made: Structure, layer: number): LayerDetails {
           },
         ]
       : [],
+    quantisation: [],
     source: made.sources[layers.source[layer] ?? 0] ?? "",
     code: layers.source[layer] ? "x = x + self.attention(self.norm1(x))" : "",
   };
