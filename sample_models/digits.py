@@ -11,10 +11,9 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import digits_split
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from torch import nn
 
 if TYPE_CHECKING:
@@ -23,9 +22,6 @@ if TYPE_CHECKING:
 
     Inputs = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]  # images N x 1 x 8 x 8 to the inputs of a model
 
-BRIGHTEST = 16.0  # scikit-learn's digits count 0 to 16 pixels of a 4 x 4 block
-TEST_SHARE = 0.2
-SPLIT_SEED = 0
 AVERAGED_SHARE = 0.25  # the last quarter of the steps is averaged into the weights that ship
 CLASSES = 10
 
@@ -42,17 +38,7 @@ class Digits:
 
 def load() -> Digits:
     """Returns the digits in their fixed split."""
-    data = load_digits()
-    images = (data.images / BRIGHTEST).astype(np.float32)[:, None]
-    labels = data.target.astype(np.int64)
-    train_x, test_x, train_y, test_y = train_test_split(
-        images,
-        labels,
-        test_size=TEST_SHARE,
-        random_state=SPLIT_SEED,
-        stratify=labels,
-    )
-    return Digits(*(torch.from_numpy(part) for part in (train_x, train_y, test_x, test_y)))
+    return Digits(*(torch.from_numpy(part) for part in digits_split.split()))
 
 
 def shifted(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -11,6 +11,7 @@ import importlib
 import time
 from pathlib import Path
 
+import digits_split
 import torch
 
 HERE = Path(__file__).resolve().parent
@@ -39,6 +40,8 @@ def main() -> None:
         importlib.import_module(name).make(folder)
         size = (folder / f"{name}.onnx").stat().st_size
         print(f"{name}: {size / 1e6:.2f} MB in {time.perf_counter() - start:.0f} s -> {folder / name}.onnx")
+    if not options.names:
+        digits_split.save_calibration_rows((options.out or HERE) / "digits_train.npz")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ def copy_of_the_repository(folder):
     """Returns a folder with the notebooks and small samples, so that what they write stays out of the repository."""
     for name in ("notebooks", "sample_models"):
         (folder / name).mkdir()
-    for path in (*NOTEBOOKS, *(REPOSITORY / "sample_models").glob("digits_*.*")):
+    samples = (path for name in ("digits_*.*", "lenet5_*.*") for path in (REPOSITORY / "sample_models").glob(name))
+    for path in (*NOTEBOOKS, *samples):
         shutil.copy(path, folder / path.relative_to(REPOSITORY))
     return folder
 
