@@ -12,6 +12,7 @@ from explorer.results.measuring import measure_plan
 from explorer.results.recent import Recent
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from explorer.plan import Plan
@@ -41,6 +42,7 @@ class Latencies:
         self._cpu: tuple[int, CpuLatency] | None = None
         self._predicted: Recent[PredictedLatency] = Recent(_KEPT)
         self._measured: Recent[MeasuredLatency] = Recent(_MEASURED)
+        self._watchers: list[Callable[[], None]] = []
 
     def known_cpu(self) -> CpuLatency | None:
         """Return the latency of the fp32 model on this machine's CPU if it was measured."""
@@ -137,7 +139,14 @@ class Latencies:
         return self.take(plan, target, IMPORTED, MeasuredLatency(result, plan.format))
 
     def take(self, plan: Plan, target: str | None, backend: str, latency: MeasuredLatency) -> MeasuredLatency:
-        """Keep a latency that was measured, wherever it was."""
+        """Keep a latency that was measured, wherever it was, and tell those who watch."""
         with self._results.light():
             self._measured[plan, target, backend] = latency
+        for watcher in tuple(self._watchers):
+            watcher()
         return latency
+
+    def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Call ``changed`` when a latency was measured or read, in the thread that did it; return what ends that."""
+        self._watchers.append(changed)
+        return lambda: self._watchers.remove(changed) if changed in self._watchers else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from explorer.backends.devices import device_here
@@ -45,6 +46,19 @@ class Measuring:
         self._c = controller
         self._refused: dict[_Key, ExplorerError] = {}
         self._wanted: dict[str, Any] | None = None  # the calibration that is to be made
+        self._follow(controller.x)
+
+    def _follow(self, x: Exploration) -> None:
+        """Show every latency that comes in, also by a cell of the notebook, for as long as the panel lives."""
+        me = weakref.ref(self)  # results outlive the forks that share them
+
+        def came() -> None:
+            if (alive := me()) is not None:
+                alive._c.publish()  # noqa: SLF001 - its own
+            else:
+                stop()
+
+        stop = x.results.latencies.watch(came)
 
     # -- latency -----------------------------------------------------------------------------------------------------
 

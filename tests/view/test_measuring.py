@@ -256,3 +256,16 @@ def test_an_imported_profile_is_shown_for_its_plan_alone(x):
     done(c, {"op": "toggle", "layers": [CONV]})
     assert c.state["headline"]["latency"] is None
     assert shown(c)[0]["latencyProvenance"] == ""
+
+
+def test_what_a_cell_imports_is_shown_at_once(x):
+    """The panel need not be touched: whoever reads a profile beside it sees it on the graph."""
+    c = run(x)
+    c.set_gpu(IMPORTED)
+    assert c.wait(LONG_S)
+    assert c.state["headline"]["latency"] is None
+    told = []
+    c.listen(lambda state, _: told.append(state))
+    x.results.latencies.take(x.plan, x.target, IMPORTED, MeasuredLatency(result(x), "fp16"))
+    assert told[-1]["headline"]["latency"]["value"] == 40.0
+    assert c.state is told[-1]

@@ -6,6 +6,7 @@ import { RequestError } from "../source";
 import { Store, type Tab } from "../store";
 import { FakeSource, transformer } from "../testing/fixture";
 import { PlotlyRecorder } from "../testing/plotly";
+import { layerDetails } from "../testing/replies";
 import { createInspector } from "./inspector";
 
 let source: FakeSource;
@@ -85,6 +86,17 @@ describe("the layer", () => {
     store.select([2]);
     await settle();
     expect(asked("layer")).toEqual([{ layer: 2 }, { layer: 3 }]);
+  });
+
+  it("tells the scales of a model that came quantised", async () => {
+    const made = store.model.structure;
+    const weighted = made.layers.id.findIndex((_, layer) => layerDetails(made, layer).weights.length > 0);
+    store.select([weighted]);
+    await settle();
+    const words = host.textContent ?? "";
+    expect(words).toContain("Quantised in the source model");
+    expect(words).toMatch(/codesint8scale0\.001 … 0\.02, one for each of 8 channels, axis 0zero point0/);
+    expect(words).toMatch(/codesuint8scale0\.5zero point128/);
   });
 
   it("asks for nothing while one walks over layers", async () => {

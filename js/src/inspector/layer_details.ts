@@ -1,6 +1,6 @@
 /** Inputs, outputs, attributes, weights and source line of a layer; asked for once a layer. */
 import { h } from "../dom";
-import type { LayerDetails, TensorInfo, WeightFigures } from "../protocol";
+import type { LayerDetails, Quantisation, TensorInfo, WeightFigures } from "../protocol";
 import type { Store } from "../store";
 import { shorten, tip, visible } from "./names";
 import { count, float, plural, quantity, share, size } from "./numbers";
@@ -58,6 +58,9 @@ function sections(store: Store, d: LayerDetails, folded: Map<string, boolean>): 
     found.push(
       section("Weights", folded, ...d.weights.map((weight) => weightFigures(weight, store.lowFormatOf(d.layer)))),
     );
+  }
+  if (d.quantisation.length > 0) {
+    found.push(section("Quantised in the source model", folded, ...d.quantisation.map(quantisationFigures)));
   }
   if (d.attributes.length > 0) {
     const rows = d.attributes.map(({ name, value }): [string, Node] => [
@@ -139,6 +142,27 @@ function tensors(store: Store, layer: number, list: TensorInfo[], way: "in" | "o
         h("span", { class: "pe-i-type" }, tensor.kind === "absent" ? "" : `${tensor.dtype} ${tensor.shape}`),
       );
     }),
+  );
+}
+
+/** How the model came: the scales that it holds, which no plan changes. */
+function quantisationFigures(q: Quantisation): HTMLElement {
+  const scale =
+    q.least === null || q.largest === null
+      ? "computed when the model runs"
+      : q.least === q.largest
+        ? quantity(q.least)
+        : `${quantity(q.least)} … ${quantity(q.largest)}`;
+  const spread = q.block > 0 ? `one for ${plural(q.block, "element")}` : `one for each of ${count(q.scales)} channels`;
+  return h(
+    "div",
+    { class: "pe-i-weight" },
+    h("p", { class: "pe-i-weight-name", title: tip(q.tensor) }, shorten(q.tensor, 60)),
+    pairs(
+      ["codes", q.dtype],
+      ["scale", q.scales > 1 ? `${scale}, ${spread}${q.axis === null ? "" : `, axis ${q.axis}`}` : scale],
+      ["zero point", q.zero],
+    ),
   );
 }
 

@@ -61,7 +61,12 @@ export function layerDetails(made: Structure, layer: number): LayerDetails {
           },
         ]
       : [],
-    quantisation: [],
+    quantisation: weighted
+      ? [
+          { tensor: weight.name, dtype: "int8", axis: 0, block: 0, scales: 8, least: 0.001, largest: 0.02, zero: "0" },
+          { tensor: "codes", dtype: "uint8", axis: null, block: 0, scales: 1, least: 0.5, largest: 0.5, zero: "128" },
+        ]
+      : [],
     source: made.sources[layers.source[layer] ?? 0] ?? "",
     code: layers.source[layer] ? "x = x + self.attention(self.norm1(x))" : "",
   };
