@@ -10,7 +10,7 @@ import onnx
 from explorer.convert.traits import PERMUTING, Kind
 from explorer.convert.typing import HIGH
 from explorer.probe.bands import Bands
-from explorer.probe.low import LowLayers
+from explorer.probe.low import LowLayers, lower_bodies
 from explorer.probe.metrics import COLUMN_TYPES, Care, Parts, compare, observe, repeat
 from explorer.probe.picks import EXACT, Pick, Picks
 from explorer.probe.rounding import rounding_nodes
@@ -170,7 +170,7 @@ def _twin(low: LowLayers | NativeLayers, node: onnx.NodeProto, rounded: dict[str
         return low.nodes(node, "twin", str, lambda value: f"{value}::twin", shared=rounded)
     if bodies(node):
         copy = renamed(node, f"{node.name}::twin", str, lambda value: f"{value}::twin")
-        if low.lower_bodies(copy):
+        if lower_bodies(low, copy):
             return Nodes([copy])
     return Nodes()
 

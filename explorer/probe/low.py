@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from explorer.convert import Typing
     from explorer.model import Layer
+    from explorer.probe.native import NativeLayers
 
-__all__ = ["LowLayers", "adds_value"]
+__all__ = ["LowLayers", "adds_value", "lower_bodies"]
 
 _PAD_TAKES_VALUE = 11  # Pad: what it fills with is an input, rounded like any other, from this opset on
 
@@ -107,19 +108,25 @@ class LowLayers:
             after += rounding_nodes(copy.output[index], wanted, self.typing, node.output[index])
         return Nodes([*before, copy, *after])
 
-    def lower_bodies(self, node: onnx.NodeProto) -> bool:
-        """Make every layer inside the bodies of ``node`` run low that may; return whether there was any."""
-        found = False
-        for body in bodies(node):
-            lowered = Nodes()
-            for inner in list(body.node):
-                may = self.typing.layers.get(inner.name)
-                found |= self.lower_bodies(inner)
-                if may is not None and may.switchable:
-                    lowered += self.nodes(inner, "low", str, str)
-                    found = True
-                else:
-                    lowered.append(inner)
-            del body.node[:]
-            body.node.extend(lowered)
-        return found
+
+def lower_bodies(layers: LowLayers | NativeLayers, node: onnx.NodeProto) -> bool:
+    """Make every layer inside the bodies of ``node`` run low that may; return whether there was any.
+
+    Args:
+        layers: what makes the low copies.
+        node: a copy of a control-flow layer; changed in place.
+    """
+    found = False
+    for body in bodies(node):
+        lowered = Nodes()
+        for inner in list(body.node):
+            may = layers.typing.layers.get(inner.name)
+            found |= lower_bodies(layers, inner)
+            if may is not None and may.switchable:
+                lowered += layers.nodes(inner, "low", str, str)
+                found = True
+            else:
+                lowered.append(inner)
+        del body.node[:]
+        body.node.extend(lowered)
+    return found

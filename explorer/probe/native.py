@@ -21,7 +21,7 @@ from explorer.convert.traits import DTYPE_ATTRIBUTE
 from explorer.convert.weights import low_weight
 from explorer.errors import PlanError
 from explorer.formats import cast_array, get_format
-from explorer.probe.weave import EmulationGraph, Nodes, Rename, bodies, renamed
+from explorer.probe.weave import EmulationGraph, Nodes, Rename, renamed
 
 if TYPE_CHECKING:
     from explorer.convert import Typing
@@ -130,23 +130,6 @@ class NativeLayers:
             _set(node, onnx.helper.make_attribute("value", low))
         elif node.op_type in DTYPE_ATTRIBUTE:
             _set(node, onnx.helper.make_attribute(DTYPE_ATTRIBUTE[node.op_type], self._low))
-
-    def lower_bodies(self, node: onnx.NodeProto) -> bool:
-        """Make every layer inside the bodies of ``node`` run low that may; return whether there was any."""
-        found = False
-        for body in bodies(node):
-            lowered = Nodes()
-            for inner in list(body.node):
-                may = self.typing.layers.get(inner.name)
-                found |= self.lower_bodies(inner)
-                if may is not None and may.switchable:
-                    lowered += self.nodes(inner, "low", str, str)
-                    found = True
-                else:
-                    lowered.append(inner)
-            del body.node[:]
-            body.node.extend(lowered)
-        return found
 
 
 def _set(node: onnx.NodeProto, attribute: onnx.AttributeProto) -> None:

@@ -18,6 +18,7 @@ from explorer.plan import Plan
 from explorer.probe import Emulator
 from explorer.probe.fidelity import Fidelity, compare_errors, measure_fidelity
 from explorer.probe.graphs import weave_local
+from explorer.probe.low import lower_bodies
 from explorer.probe.native import NativeLayers
 from explorer.probe.switchable import weave_switchable
 from explorer.probe.weave import EmulationGraph
@@ -162,7 +163,7 @@ def test_layers_in_bodies_have_true_operators_too():
     low = NativeLayers(made, typing)
     copy = onnx.NodeProto()
     copy.CopyFrom(made.originals["if"])
-    assert low.lower_bodies(copy)
+    assert lower_bodies(low, copy)
     inner = next(attribute.g for attribute in copy.attribute if attribute.name == "then_branch")
     assert [item.op_type for item in inner.node] == ["Cast", "Sqrt", "Cast"]
 
