@@ -114,6 +114,7 @@ def frame(data):
         "revision": 0, "errorsRevision": 0, "formats": ["none", "fp32", "fp16"], "reasons": reasons,
         "errorProvenance": "emulated", "rangeProvenance": "measured on onnxruntime-cpu",
         "latencyProvenance": "predicted for H100-SXM", "firstNonfinite": -1,
+        "latencyStandsIn": False, "kernels": [],
     }  # fmt: skip
     return encode_frame(facts, columns)
 
@@ -124,7 +125,7 @@ def details(data):
             "layer": at, "name": name, "domain": "", "scope": "", "attributes": [{"name": "axis", "value": "-1"}],
             "inputs": [{"name": "x", "dtype": "float32", "shape": SHAPE, "kind": "value"}],
             "outputs": [{"name": "y", "dtype": "float32", "shape": SHAPE, "kind": "value"}], "weights": [],
-            "source": "", "code": "",
+            "quantisation": [], "source": "", "code": "",
         }
         for at, name in enumerate(data.errors["name"])
     ]  # fmt: skip

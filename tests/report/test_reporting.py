@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scene_samples import with_graph
 from support.graphs import chain
 
 import explorer
@@ -74,3 +75,25 @@ def test_a_large_model_carries_no_histograms(monkeypatch):
     scene = json.loads(report_data(explorer.open(chain(4)), runs=1).scene)
     assert scene["values"] == {}
     assert scene["state"]["random"] is True
+
+
+def shape_of(scene):
+    """Which keys stand where: of the state, of one layer's details and values, of the frame's facts and columns."""
+    facts, columns = decode_frame(base64.b64decode(scene["figures"]))
+    state = scene["state"]
+    return {
+        "structure": set(scene["structure"]),
+        "state": set(state),
+        **{key: set(state[key]) for key in ("headline", "search", "run", "calibration")},
+        "formats": set(state["formats"][0]),
+        "details": set(scene["details"][0]),
+        "values": set(next(iter(scene["values"].values()))),
+        "facts": set(facts),
+        "columns": set(columns),
+    }
+
+
+def test_the_pages_that_browser_tests_open_have_what_a_real_report_has(told):
+    """A key that only one side has leaves the page blank, which is found by a browser alone, and late."""
+    _, _, real = told
+    assert shape_of(json.loads(with_graph(20).scene)) == shape_of(real)
