@@ -27,7 +27,7 @@ _MIB: Final = 1 << 20
 class _Driver:
     """The driver's library; a failed call raises."""
 
-    library: Any
+    driver: Any
 
     def call(self, name: str, *arguments: Any, doing: str = "") -> None:
         """Call a function of the driver.
@@ -35,7 +35,7 @@ class _Driver:
         Raises:
             BackendError: it failed, in the driver's own words.
         """
-        code = getattr(self.library, name)(*arguments)
+        code = getattr(self.driver, name)(*arguments)
         if code == 0:
             return
         if code == _OUT_OF_MEMORY:
@@ -44,7 +44,7 @@ class _Driver:
                 fix="Lower the batch (batch_size, --batch-size) or the length of the inputs; close what else uses it.",
             )
         text = ctypes.c_char_p()
-        self.library.cuGetErrorString(code, ctypes.byref(text))
+        self.driver.cuGetErrorString(code, ctypes.byref(text))
         said = (text.value or b"unknown error").decode("utf-8", "replace")
         raise BackendError(
             f"CUDA failed{f' to {doing}' if doing else ''}: {said} (error {code} of {name}).",
@@ -54,7 +54,7 @@ class _Driver:
 
     def _left(self) -> str:
         free, total = ctypes.c_size_t(), ctypes.c_size_t()
-        if self.library.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)) != 0:
+        if self.driver.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)) != 0:
             return ""
         return f": {free.value / _MIB:,.0f} of {total.value / _MIB:,.0f} MiB are free"
 
