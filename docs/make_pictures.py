@@ -94,7 +94,7 @@ def photograph_panel(browser: Browser, folder: Path) -> None:
         page.get_by_role("tab", name="Findings").click()
         page.get_by_role("button", name="Keep 20 layers in fp32").click()
         panel.current()
-        page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+        panel.theme("Dark")
         page.get_by_role("tab", name="Trade-off").click()
         page.wait_for_timeout(2500)
         photograph(page, "panel_dark.png", ".pe-panel")

@@ -80,12 +80,16 @@ class PanelPage:
     def _middle(self, rect):
         return rect["x"] + rect["width"] / 2, rect["y"] + rect["height"] / 2
 
+    def _click(self, x, y, **options):
+        self.until("return document.elementFromPoint(arg.x, arg.y)?.matches('.pe-graph-canvas');", {"x": x, "y": y})
+        self.page.mouse.click(x, y, **options)
+
     def click_layer(self, layer, **options):
         x, y = self._middle(self.js("return graph.rectOf(arg);", layer))
-        self.page.mouse.click(x - 20, y + 8, **options)
+        self._click(x - 20, y + 8, **options)
 
     def click_badge(self, layer):
-        self.page.mouse.click(*self._middle(self.js("return graph.badgeOf(arg);", layer)))
+        self._click(*self._middle(self.js("return graph.badgeOf(arg);", layer)))
 
     def toggle(self, layer):
         self.bring(layer)
@@ -118,6 +122,13 @@ class PanelPage:
             expected = np.array(told[name], dtype="float64").astype("float32").astype("float64")
             np.testing.assert_array_equal(self.column(name), expected, err_msg=name)
         assert self.formats() == self.kernel.value("[f or 'none' for f in y.errors()['format']]")
+
+    def theme(self, name):
+        """Changes JupyterLab's theme, "Dark" or "Light", and waits until its splash is off the page again."""
+        theme = f"JupyterLab {name}"
+        self.page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', { theme })", theme)
+        self.page.wait_for_function("theme => document.body.dataset.jpThemeName === theme", arg=theme, timeout=WAIT_MS)
+        self.page.wait_for_function("!document.getElementById('jupyterlab-splash')", timeout=WAIT_MS)
 
     def shot(self, name):
         shoot(self.page, name)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from lab_panel import SAMPLES, settles, spaced
+from lab_panel import SAMPLES, painted, settles, spaced
 
 pytestmark = pytest.mark.browser
 
@@ -46,10 +46,10 @@ def lenet(open_notebook):
 
 def dark(panel, name):
     """Looks at the panel in the dark theme too."""
-    for theme in ("JupyterLab Dark", "JupyterLab Light"):
-        panel.page.evaluate("name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})", theme)
-        panel.page.wait_for_timeout(700)
-        panel.shot(f"{name}_{theme.split()[1].lower()}")
+    for theme in ("Dark", "Light"):
+        panel.theme(theme)
+        painted(panel.page)
+        panel.shot(f"{name}_{theme.lower()}")
 
 
 def test_int8_by_the_bar_and_of_one_layer_in_an_fp16_plan(lenet):

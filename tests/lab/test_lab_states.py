@@ -126,25 +126,19 @@ def test_themes(lab):
     def ground():
         return lab.page.evaluate(GROUND)
 
-    def switch(name):
-        lab.page.evaluate(
-            f"window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {name}'}})"
-        )
-        lab.page.wait_for_function(f"document.body.dataset.jpThemeName === 'JupyterLab {name}'", timeout=WAIT_MS)
-
     def pixels():
         return lab.js("return graph.picture();")
 
     light, bright = pixels(), ground()
     try:
-        switch("Dark")
+        lab.theme("Dark")
         lab.page.wait_for_function(f"was => {GROUND} !== was", arg=bright, timeout=SOON_MS)
         lab.until("return graph.picture() !== arg;", light)
         settles(lab.page, lambda: sum(map(int, ground().strip("rgba()").split(",")[:3])) < 150, True)
         painted(lab.page)
         lab.shot("dark")
     finally:
-        switch("Light")
+        lab.theme("Light")
     lab.page.wait_for_function(f"was => {GROUND} === was", arg=bright, timeout=SOON_MS)
 
 
