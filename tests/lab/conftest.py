@@ -9,15 +9,18 @@ import pytest
 from lab_panel import OPEN, PanelPage, fresh
 from support.jupyter import in_lab, run_cell, served
 
-FAILED = pytest.StashKey()
 FRAME = re.compile(r"^\s*at .*$", re.MULTILINE)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
+    """Keeps pictures of the pages of a test that failed, before its fixtures close them."""
     report = yield
-    if report.failed:
-        item.stash[FAILED] = True
+    if report.failed and "watch" in item.funcargs:
+        folder = Path(os.environ.get("EXPLORER_SCREENSHOTS", item.funcargs["tmp_path"]))
+        name = re.sub(r"\W+", "_", item.name)
+        for index, page in enumerate(each for each in item.funcargs["watch"].pages if not each.is_closed()):
+            page.screenshot(path=folder / f"e2e_failed_{name}_{report.when}_{index}.png")
     return report
 
 
@@ -64,15 +67,10 @@ def watch(server):
 
 
 @pytest.fixture(autouse=True)
-def quiet(request, watch, tmp_path):
-    """Fails a test whose pages had errors or spoke to elsewhere; keeps pictures of the pages when it failed."""
+def quiet(watch, tmp_path):
+    """Fails a test whose pages had errors or spoke to elsewhere."""
     watch.trouble.clear()
     yield
-    if request.node.stash.get(FAILED, False):
-        folder = Path(os.environ.get("EXPLORER_SCREENSHOTS", tmp_path))
-        for index, page in enumerate(each for each in watch.pages if not each.is_closed()):
-            name = re.sub(r"\W+", "_", request.node.name)
-            page.screenshot(path=folder / f"e2e_failed_{name}_{index}.png")
     assert watch.trouble == []
 
 

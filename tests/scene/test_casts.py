@@ -181,9 +181,9 @@ def test_a_second_plan_costs_milliseconds():
     typing = type_layers(loaded_model, "fp16")
     cast_count(decide(Plan(), typing))
     decisions = decide(Plan().block(op_types=["Softmax", "Div"]), typing)
-    start = time.perf_counter()
+    start = time.thread_time()
     assert cast_count(decisions) > 0
-    assert time.perf_counter() - start < 0.1, "measured 4 ms at 10,699 layers"
+    assert time.thread_time() - start < 0.1, "seconds of CPU; measured 4 ms at 10,699 layers"
 
 
 @pytest.mark.parametrize("target", [None, "tensorrt"])

@@ -181,9 +181,9 @@ def test_ten_thousand_layers_make_a_frame_in_a_moment():
     typing = type_layers(loaded_model, "fp16")
     figures(loaded_model, decide(Plan(), typing))
     decisions = decide(Plan().block(op_types=["Softmax"]), typing)
-    start = time.perf_counter()
+    start = time.thread_time()
     figures(loaded_model, decisions)
-    assert time.perf_counter() - start < 0.15, "measured 0.02 s at 10,699 layers, on a machine that is shared"
+    assert time.thread_time() - start < 0.15, "seconds of CPU; measured 0.02 s at 10,699 layers"
 
 
 def test_real_sample_has_the_first_overflow():

@@ -18,7 +18,7 @@ from explorer.scene import structure
 SAMPLES = Path(__file__).resolve().parents[2] / "sample_models"
 SHIPPED = ("lenet5_digits", "digits_transformer", "digits_transformer_mask", "misaligned_cnn")
 GENERATED = ("resnet50", "unet_3000", pytest.param("bert_base", marks=pytest.mark.slow))  # the last has 0.4 GB
-MOST_SECONDS = 0.9  # for 10,000 layers, on a machine that is shared; measured 0.12
+MOST_SECONDS = 0.9  # of CPU, for 10,000 layers; measured 0.12
 
 
 def loaded(name: str):
@@ -229,9 +229,9 @@ def test_ten_thousand_layers_in_a_moment(scoped):
     assert len(loaded_model.layers) > 10_000
     assert loaded_model.types
     assert loaded_model.digest
-    start = time.perf_counter()
+    start = time.thread_time()
     made = structure(loaded_model)
-    assert time.perf_counter() - start < MOST_SECONDS
+    assert time.thread_time() - start < MOST_SECONDS
     assert_tree(made)
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import functools
-import subprocess
-import sys
 import threading
 import time
 
 import numpy as np
 import pytest
 from support.graphs import model, node, value
-from view_samples import SAMPLES, open_sample
+from view_samples import ends_in_time, open_sample
 
 import explorer
 from explorer.convert import DEFAULT_TARGET
@@ -397,14 +395,14 @@ def test_the_desk_works_in_order():
 
 def test_values_do_not_wait_for_a_long_run(x, monkeypatch):
     """A long run gives way once, and then is not disturbed again until it could end."""
-    c, begun = Controller(x, gpu_model=""), []
+    c, begun, may_end = Controller(x, gpu_model=""), [], threading.Event()
     local = x.results.local
 
     def slow(*key):
         if x.results.known_figures(x.plan, x.target)[1] is not None:
             return local(*key)
-        begun.append(time.monotonic())
-        while not x.results._run[0].cancelled and time.monotonic() - begun[-1] < 0.6:
+        begun.append(key)
+        while not x.results._run[0].cancelled and not may_end.is_set():
             time.sleep(0.002)
         x.results._run[0].check()
         return local(*key)
@@ -415,28 +413,16 @@ def test_values_do_not_wait_for_a_long_run(x, monkeypatch):
         time.sleep(0.002)
     with c.way(patience_s=0.01):
         assert c.state["run"]["state"] == "running", "it will go on"
-        asked = time.monotonic()
         assert x.ranges() is not None
-        assert time.monotonic() - asked < 0.3
     while len(begun) < 2:
         time.sleep(0.002)
     with c.way(patience_s=0.01):
         pass
+    may_end.set()
     assert c.wait(LONG_S)
     assert len(begun) == 2
     same_as_python(c)
 
 
 def test_the_interpreter_ends_while_a_run_is_under_way():
-    files = [str(SAMPLES / f"digits_transformer.{kind}") for kind in ("onnx", "npz")]
-    code = (
-        "import explorer, time; from explorer.view.controller import Controller\n"
-        f"x = explorer.open({files[0]!r}, inputs={files[1]!r}, batch_size=1)  # 360 batches\n"
-        "c = Controller(x, gpu_model='')\n"
-        "c.start(); time.sleep(0.4); print('end', c.state['run']['state'], time.time(), flush=True)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    words = done.stdout.split()
-    assert words[:2] == ["end", "running"]
-    assert time.time() - float(words[2]) < 3
-    assert not done.stderr
+    assert ends_in_time("c.start(); time.sleep(0.4)", "run")
