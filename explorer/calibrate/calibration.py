@@ -47,6 +47,8 @@ class Calibration:
         warnings: what was odd, in words: values that were not finite, tensors of which nothing was seen.
         found_in: file that it was taken from instead of calibrating; empty where it is new. Equality ignores it.
         notes: where it came from and where it is kept, in words; not saved, and equality ignores them.
+        asked: what it was asked for by: ``data``, the file of samples, None for those of the exploration, empty for
+            arrays; ``method``, ``percentile`` and ``samples``. Empty where it was read. Not saved, equality ignores it.
     """
 
     amax: Mapping[str, float]
@@ -59,6 +61,7 @@ class Calibration:
     warnings: tuple[str, ...] = ()
     found_in: str = field(default="", compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
+    asked: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         for name, amax in self.amax.items():
@@ -75,7 +78,7 @@ class Calibration:
 
     def __reduce__(self) -> tuple[Any, ...]:  # a mapping proxy cannot be pickled
         values = (self.method, self.rows, self.model_hash, self.data_hash, self.percentile, self.random)
-        return type(self), (dict(self.amax), *values, self.warnings, self.found_in, self.notes)
+        return type(self), (dict(self.amax), *values, self.warnings, self.found_in, self.notes, dict(self.asked))
 
     def __contains__(self, name: object) -> bool:
         return name in self.amax
@@ -113,7 +116,7 @@ class Calibration:
         return f"{how} over {self.rows} {kind}{'s' if self.rows != 1 else ''}"
 
     def to_json(self) -> str:
-        """Return it as JSON text, without ``found_in`` and ``notes``; `from_json` reads it.
+        """Return it as JSON text, without ``found_in``, ``notes`` and ``asked``; `from_json` reads it.
 
         >>> Calibration.from_json(Calibration({"x": 0.1}, "entropy", 5).to_json()).amax["x"]
         0.1

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from explorer.calibrate import Calibration
+    from explorer.model import Samples
     from explorer.plan import Rule
 
 __all__ = ["RULE_ARGUMENTS", "calibration_lines", "plan_calls", "rule_runs", "session_code"]
@@ -21,7 +22,7 @@ __all__ = ["RULE_ARGUMENTS", "calibration_lines", "plan_calls", "rule_runs", "se
 WIDTH: Final = 100  # columns; a single longer name still stands on one line
 RULE_ARGUMENTS: Final = {"op": "op_types", "layer": "layers", "scope": "scopes"}
 _INDENT: Final = "    "
-_METHOD, _PERCENTILE = "percentile", 99.99  # what Exploration.calibrate takes by default
+_CALIBRATION: Final = {"method": "percentile", "percentile": 99.99, "samples": 500}  # as Exploration.calibrate has it
 _HIGH: Final = "fp32"
 _INT8: Final = "int8"
 
@@ -73,10 +74,10 @@ def plan_calls(plan: Plan, name: str = "explorer.Plan") -> str:
 
 
 def session_code(
-    model: str | Path,
+    model: str | Path | None,
     plan: Plan,
     *,
-    inputs: str | Path | None = None,
+    inputs: Samples | None = None,
     target: str | None = DEFAULT_TARGET,
     gpu_model: str | None = None,
     export: str | Path | None = None,
@@ -87,9 +88,9 @@ def session_code(
     """Return a script that opens the model, sets the plan, measures, and writes model and report.
 
     Args:
-        model: path of the ONNX file.
+        model: path of the ONNX file; None for one in memory, which the script says how to save.
         plan: the plan.
-        inputs: path of the samples; None leaves random ones.
+        inputs: the samples; None and random ones are left out.
         target: the backend whose kernels decide what may run low.
         gpu_model: the GPU that the report predicts latency for.
         export: the ONNX file to write; None writes none.
@@ -104,11 +105,14 @@ def session_code(
     x.errors()
     x.export('net.fp16.onnx')
     """
-    opened = [("", str(model))]
-    if inputs is not None:
-        opened.append(("inputs", str(inputs)))
+    missing = [] if model else ["# The model was in memory: save it as model.onnx, with onnx.save(...)."]
+    opened = [("", str(model or "model.onnx"))]
+    if inputs is not None and inputs.origin == "user":
+        if not inputs.path:
+            missing.append("# The inputs were in memory: save them as inputs.npz, with numpy.savez(...).")
+        opened.append(("inputs", inputs.path or "inputs.npz"))
     more: list[tuple[str, Any]] = [] if target == DEFAULT_TARGET else [("target", target)]
-    lines = ["import explorer", "", f"x = {_Call('explorer.open', (*opened, *more)).wrapped(_INDENT[:0])}"]
+    lines = [*missing, "import explorer", "", f"x = {_Call('explorer.open', (*opened, *more)).wrapped(_INDENT[:0])}"]
     if calibration is not None and _INT8 in plan.formats:
         lines += calibration_lines(calibration)
     if plan != Plan():
@@ -124,20 +128,28 @@ def session_code(
 
 
 def calibration_lines(calibration: Calibration) -> list[str]:
-    """Return the lines that make a calibration again, with the samples of the session; none for the one by default.
+    """Return the lines that make or read a calibration again; none for the one that comes by itself.
 
     >>> from explorer.calibrate import Calibration
-    >>> calibration_lines(Calibration({}, "entropy", 32)), calibration_lines(Calibration({}, "percentile", 360))
-    (["x.calibrate(method='entropy')"], [])
+    >>> calibration_lines(Calibration({}, "entropy", 32, asked={"data": "train.npz", "method": "entropy"}))
+    ["x.calibrate('train.npz', method='entropy')"]
+    >>> calibration_lines(Calibration({}, "percentile", 360, asked={"data": None, "percentile": 99.99}))
+    []
+    >>> calibration_lines(Calibration({}, "entropy", 32, found_in="net.calibration.json"))
+    ["x.calibration = explorer.Calibration.load('net.calibration.json')"]
     """
-    if calibration.method not in METHODS:
-        return [f"# The scales of int8 came from elsewhere ({calibration.description}): set x.calibration to them."]
-    arguments: list[tuple[str, Any]] = []
-    if calibration.method != _METHOD:
-        arguments.append(("method", calibration.method))
-    if calibration.method == _METHOD and calibration.percentile != _PERCENTILE:
-        arguments.append(("percentile", calibration.percentile))
-    return [_Call("x.calibrate", tuple(arguments)).text()] if arguments else []
+    if not calibration.asked:
+        if not calibration.found_in:
+            return [f"# The scales of int8 ({calibration.description}) were in memory: set x.calibration to them."]
+        if calibration.method in METHODS:
+            return [f"x.calibration = explorer.Calibration.load({calibration.found_in!r})"]
+        return [f"x.calibration = explorer.read_tensorrt_cache({calibration.found_in!r}, x.model)"]
+    data = calibration.asked["data"]
+    more = [(name, given) for name, given in calibration.asked.items() if given != _CALIBRATION.get(name, given)]
+    if data is None:
+        return [_Call("x.calibrate", tuple(more)).text()] if more else []
+    known = [] if data else ["# The samples of the calibration were in memory: save them, with numpy.savez(...)."]
+    return [*known, _Call("x.calibrate", (("", data or "calibration.npz"), *more)).text()]
 
 
 def _calls(plan: Plan) -> tuple[_Call, list[_Call]]:

@@ -26,6 +26,7 @@ LABELS = "labels"  # the one key of a sample file that need not be an input of t
 _BATCH_ROWS = 32  # rows that run at once at most by default: enough to amortise a call
 _TENSOR_BYTES = 1 << 20  # a batch's largest tensor by default: it stays in a core's cache (measured: 1.4 times faster)
 _RANDOM_SEED = 20260101
+_IN_MEMORY = "arrays in memory"
 _BATCH_NAMES = ("batch", "n", "b", "bs", "unk")
 
 
@@ -54,6 +55,11 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.feeds)
+
+    @property
+    def path(self) -> str:
+        """The file they came from; empty for random ones and for arrays in memory."""
+        return self.name if self.origin == "user" and self.name != _IN_MEMORY else ""
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -123,7 +129,7 @@ def load_samples(
 
 def _read(source: str | Path | Mapping[str, npt.ArrayLike]) -> tuple[dict[str, npt.NDArray[Any]], str]:
     if isinstance(source, Mapping):
-        return {str(key): np.asarray(value) for key, value in source.items()}, "arrays in memory"
+        return {str(key): np.asarray(value) for key, value in source.items()}, _IN_MEMORY
     path = Path(source)
     if not path.exists():
         raise InputError(f"There is no file '{path}'.", fix="Name an .npz file with one array per model input.")

@@ -171,14 +171,15 @@ def _versions() -> dict[str, str]:
 
 
 def _python(exploration: Exploration, *, gpu_model: str | None, clamp: bool) -> str:
-    model, samples = exploration.model, exploration.samples
+    model = exploration.model
     return session_code(
-        model.path or "model.onnx",
+        model.path,
         exploration.plan,
-        inputs=samples.name if samples.origin == "user" else None,
+        inputs=exploration.samples,
         target=exploration.target,
         gpu_model=gpu_model,
         export=f"{model.name}.{exploration.plan.format}.onnx",
         report="report.html",
         clamp=clamp,
+        calibration=exploration.calibration,
     )

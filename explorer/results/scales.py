@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from explorer.calibrate import Calibration, calibrate
@@ -66,6 +67,8 @@ class Scales:
                 progress=progress,
                 cancel=cancel,
             )
+        data = None if samples is None else samples.path
+        made = replace(made, asked={"data": data, "method": method, "percentile": percentile, "samples": most})
         self.use(made)
         return made
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,15 +91,7 @@ def _tried(found: TrialFigures) -> Json:
 
 def python_code(x: Exploration) -> str:
     """Return Python that makes the state of an exploration again, in a session of its own."""
-    missing = []
-    if x.model.path is None:
-        missing.append("# The model was in memory: save it as model.onnx, with onnx.save(...).")
-    in_memory = x.samples.origin == "user" and not Path(x.samples.name).is_file()
-    if in_memory:
-        missing.append("# The inputs were in memory: save them as inputs.npz, with numpy.savez(...).")
-    inputs = None if x.samples.origin == "random" else "inputs.npz" if in_memory else x.samples.name
-    code = session_code(x.model.path or "model.onnx", x.plan, inputs=inputs, target=x.target, calibration=x.calibration)
-    return "\n".join([*missing, code])
+    return session_code(x.model.path, x.plan, inputs=x.samples, target=x.target, calibration=x.calibration)
 
 
 # -- other tools -------------------------------------------------------------------------------------------------------

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import ast
+import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import explorer
 from explorer.export.python_code import WIDTH, plan_calls, session_code
+from explorer.model import Samples, load_model, load_samples
 from explorer.plan import Plan, Rule
 
+SAMPLES = Path(__file__).resolve().parents[2] / "sample_models"
 NASTY = [
     "a'b",
     'q"uote',
@@ -73,9 +78,54 @@ def test_plan_that_no_calls_make_is_read_from_json(rules):
 def test_script_tells_all_that_was_chosen():
     plan = Plan.preset("safe").set({"it's": "fp32"})
     text = session_code(
-        "a'b.onnx", plan, inputs="in.npz", target=None, gpu_model="H100", export="m.onnx", report="r.html", clamp=True
+        "a'b.onnx",
+        plan,
+        inputs=Samples((), 1, "user", name="in.npz"),
+        target=None,
+        gpu_model="H100",
+        export="m.onnx",
+        report="r.html",
+        clamp=True,
     )
     ast.parse(text)
     assert "x = explorer.open(\"a'b.onnx\", inputs='in.npz', target=None)" in text
     assert "x.export('m.onnx', clamp=True)" in text
     assert "x.report('r.html', gpu_model='H100', clamp=True)" in text
+
+
+def test_script_of_what_is_in_memory_says_what_to_save():
+    lenet = load_model(SAMPLES / "lenet5_digits.onnx")
+    text = session_code(None, Plan(), inputs=load_samples(lenet, {"image": np.ones((2, 1, 8, 8), np.float32)}))
+    ast.parse(text)
+    assert "onnx.save" in text
+    assert "numpy.savez" in text
+    assert "x = explorer.open('model.onnx', inputs='inputs.npz')" in text
+
+
+@pytest.mark.parametrize("ask", ["data", "fewer", "saved", "tensorrt", "default"])
+def test_script_makes_the_same_calibration_again(tmp_path, monkeypatch, ask):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(SAMPLES / "lenet5_digits.onnx", "net.onnx")
+    with np.load(SAMPLES / "lenet5_digits.npz") as held:
+        np.savez("in.npz", image=held["image"][:64])
+        np.savez("train.npz", image=held["image"][64:128])
+    x = explorer.open("net.onnx", inputs="in.npz")
+    x.plan = Plan(format="int8")
+    if ask == "data":
+        x.calibrate("train.npz", method="entropy", cache=False)
+    elif ask == "fewer":
+        x.calibrate(percentile=90, samples=32, cache=False)
+    elif ask == "saved":
+        x.calibrate("train.npz", cache=False).save("scales.json")
+        x.calibration = explorer.Calibration.load("scales.json")
+    elif ask == "tensorrt":
+        explorer.write_tensorrt_cache(x.calibrate("train.npz", cache=False), "scales.cache")
+        x.calibration = explorer.read_tensorrt_cache("scales.cache", x.model)
+    else:
+        x.calibrate(cache=False)
+    code = session_code(x.model.path, x.plan, inputs=x.samples, calibration=x.calibration)
+    assert ("calibrat" in code) == (ask != "default")
+    again = {}
+    exec(code, again)
+    x.errors()
+    assert again["x"].calibration == x.calibration
