@@ -21,7 +21,8 @@ BLACKLISTS = json.loads((SAMPLES / "blacklists.json").read_text(encoding="utf-8"
 
 ERRORS = [
     "id", "name", "op", "scope", "format", "reason", "local_sqnr_db", "local_rel_l2", "local_max_abs", "acc_sqnr_db",
-    "acc_rel_l2", "acc_max_abs", "overflow", "nan", "subnormal", "flushed", "elements", "provenance", "note",
+    "acc_rel_l2", "acc_max_abs", "overflow", "nan", "subnormal", "flushed", "elements", "reads_beyond",
+    "provenance", "note",
 ]  # fmt: skip
 RANGES = ["id", "name", "op", "scope", "max_abs", "rms", "elements", "overflow", "subnormal", "flushed", "provenance"]
 LATENCY = ["id", "name", "op", "scope", "format", "fp32_us", "fused_with", "provenance"]

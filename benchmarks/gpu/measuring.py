@@ -20,11 +20,12 @@ from explorer.plan import Plan
 from explorer.probe.fidelity import Fidelity, measure_fidelity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
-    from explorer.backends.latency import LatencyResult
+    from explorer.backends.latency import InsertedTime, KernelTime, LatencyResult, LayerTime
+    from explorer.model import Model
     from explorer.session import Exploration
 
 __all__ = [
@@ -32,11 +33,13 @@ __all__ = [
     "Case",
     "Measured",
     "autocast_row",
+    "by_layer",
     "cases",
     "fidelity_rows",
     "latency_row",
     "plans_of",
     "roofline_row",
+    "whole",
 ]
 
 SAMPLE_MODELS = Path(__file__).resolve().parents[2] / "sample_models"
@@ -52,6 +55,7 @@ TITLES = {"resnet50": "ResNet-50", "bert_base": "BERT-base"}
 SEARCH_SHARE = 0.25  # the searched plan is the fastest one with a quarter of the error of the full fp16 plan
 SEARCH_SECONDS = 120.0
 SLOWEST = 10  # layers that the record tells one by one
+NAME = 160  # characters of a kernel's name; engine layers are named after all that they compute
 WITHIN = 1.5  # factor between predicted and measured time that counts as right (docs/roofline.md)
 LEAST_SHARE = 0.01  # layers below this share of the time are left out of the comparison with the roofline
 
@@ -72,6 +76,10 @@ class Case:
         """The model with its samples, decided for CUDA."""
         samples = self.path.with_suffix(".npz")
         return explorer.open(self.path, inputs=samples if samples.exists() else None, target="onnxruntime-cuda")
+
+    def open_batch(self, target: str) -> Exploration:
+        """The model with one batch of this size as its samples: what `Exploration.measure` times."""
+        return explorer.open(self.path, inputs=self.feeds(), batch_size=self.batch, target=target)
 
     def feeds(self) -> dict[str, NDArray[Any]]:
         """One batch: the samples, repeated where there are too few."""
@@ -120,36 +128,50 @@ def latency_row(case: Case, x: Exploration, plan: Plan, label: str, *, device: i
     """
     conversion = convert(x.model, plan, backend="onnxruntime-cuda")
     result = measure_layers(conversion, case.feeds(), device=device, **settings)
-    ops: dict[str, float] = defaultdict(float)
-    kinds = {layer.id: layer.op for layer in x.model.layers}
-    for row in result.layers:
-        ops[kinds[row.layer_id]] += row.median_us
-    slowest = sorted(result.layers, key=lambda row: -row.median_us)[:SLOWEST]
     row = {
-        **_whole(case, label, result),
+        **whole(case, label, result),
         "low_share": round(conversion.low_share, 4),
         "casts": len(conversion.casts),
-        "layers_us": round(sum(item.median_us for item in result.layers), 2),
-        "inserted_us": round(sum(item.median_us for item in result.inserted), 2),
         "overhead_us": None if result.overhead_us is None else round(result.overhead_us, 2),
-        "by_op": {op: round(us, 2) for op, us in sorted(ops.items(), key=lambda item: -item[1]) if us},
-        "formats_run_us": {name: round(us, 2) for name, us in formats_run(result.kernels).items()},
-        "slowest": [
-            {
-                "layer": item.layer_id,
-                "op": kinds[item.layer_id],
-                "us": round(item.median_us, 2),
-                "kernels": [kernel.name for kernel in result.kernels if item.layer_id in kernel.layer_ids],
-                "note": item.note,
-            }
-            for item in slowest
-            if item.median_us
-        ],
+        **by_layer(x.model, result),
     }
     return Measured(row, result)
 
 
-def _whole(case: Case, label: str, result: LatencyResult) -> dict[str, Any]:
+def by_layer(model: Model, result: LatencyResult) -> dict[str, Any]:
+    """Return what a row tells of layers: sums, times by operator and by format, and the slowest ones."""
+    ops: dict[str, float] = defaultdict(float)
+    kinds = {layer.id: layer.op for layer in model.layers}
+    for row in result.layers:
+        ops[kinds[row.layer_id]] += row.median_us
+    slowest = sorted(result.layers, key=lambda row: -row.median_us)[:SLOWEST]
+    return {
+        "layers_us": _sum(result.layers) if result.layers else None,
+        "inserted_us": _sum(result.inserted) if result.layers else None,
+        "by_op": {op: round(us, 2) for op, us in sorted(ops.items(), key=lambda item: -item[1]) if us},
+        "formats_run_us": {name: round(us, 2) for name, us in formats_run(result.kernels).items()},
+        "slowest": [_slow(item, kinds, result.kernels) for item in slowest if item.median_us],
+    }
+
+
+def _sum(rows: Iterable[LayerTime | InsertedTime]) -> float:
+    return round(sum(row.median_us for row in rows), 2)
+
+
+def _slow(row: LayerTime, kinds: Mapping[str, str], kernels: Iterable[KernelTime]) -> dict[str, Any]:
+    mine = [kernel for kernel in kernels if row.layer_id in kernel.layer_ids]
+    return {
+        "layer": row.layer_id,
+        "op": kinds[row.layer_id],
+        "us": round(row.median_us, 2),
+        "ran": list(dict.fromkeys(kernel.format for kernel in mine if kernel.format)),
+        "kernels": [kernel.name[:NAME] for kernel in mine],
+        "note": row.note,
+    }
+
+
+def whole(case: Case, label: str, result: LatencyResult) -> dict[str, Any]:
+    """Return what every row of a latency tells: what was run, how long the whole took, and how that was found."""
     return {
         "model": case.title,
         "batch": case.batch,
@@ -179,7 +201,7 @@ def autocast_row(case: Case, *, device: int = 0, **settings: Any) -> dict[str, A
         made = convert_to_mixed_precision(str(case.path), keep_io_types=True)
     except Exception as error:  # a peer's failure is a row of the record, whatever it is
         raise BackendError(f"AutoCast failed: {type(error).__name__}: {str(error)[:300]}") from error
-    return _whole(case, "AutoCast", measure_whole(load_model(made), case.feeds(), device=device, **settings))
+    return whole(case, "AutoCast", measure_whole(load_model(made), case.feeds(), device=device, **settings))
 
 
 def fidelity_rows(case: Case, x: Exploration, *, provider: str = "cuda", device: int = 0) -> list[dict[str, Any]]:

@@ -6,31 +6,67 @@ python benchmarks/gpu/page.py
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parents[2]
+if str(ROOT / "benchmarks") not in sys.path:
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from gpu.engine_section import engine_section  # noqa: E402 - the scripts' own package is not installed
+from gpu.tables import table, us, whole  # noqa: E402
+from gpu.wheels import COLLECT  # noqa: E402
+from gpu.where import tests_told, where  # noqa: E402
+
 __all__ = ["fidelity_page", "gpu_page", "read"]
 
-ROOT = Path(__file__).resolve().parents[2]
 RECORD = ROOT / "benchmarks" / "results" / "gpu.json"
 ACCUMULATION = ROOT / "benchmarks" / "results" / "accumulation.json"
 GPU_PAGE, FIDELITY_PAGE = ROOT / "docs" / "gpu.md", ROOT / "docs" / "fidelity.md"
 
-HOW = """
+HOW = f"""
 ## How to run it
 
 On a machine with an NVIDIA GPU and its driver:
 
 ```sh
-make test-gpu RUNTIME=gpu                  # the tests that need a CUDA device
+make test-gpu RUNTIME=gpu                  # the tests that need a CUDA device; without TensorRT, its tests are skipped
 pip install cupti-python                   # times by layer on the device; for CUDA 12: 'cupti-python<13'
+pip install '.[tensorrt]'                  # engines; without it the record says that none was measured
 python sample_models/make.py resnet50 bert_base     # the large models; needs the extra 'training'
 python benchmarks/gpu/run_gpu_suite.py     # writes benchmarks/results/gpu.json
 python benchmarks/gpu/page.py              # writes this page and docs/fidelity.md from it
 ```
 
-Without network, put the wheels of `onnxruntime-gpu`, CUDA's libraries and `cupti-python` into a folder and add
-`--wheels FOLDER`. `--quick` takes the small models only. What fails becomes a row that says why.
+`--quick` takes the small models only. What fails becomes a row that says why. Where CUPTI does not record, the suite
+does not start: every layer would be timed alone. `--isolated` accepts that.
+
+For a machine without network, fill a folder where there is one, with the same Python and system, in a checkout:
+
+```sh
+{COLLECT}    # for engines: '.[gpu,tensorrt]'
+```
+
+and give it: `python benchmarks/gpu/run_gpu_suite.py --wheels FOLDER`. The folder must hold all that these packages
+depend on; if anything is missing, nothing is changed.
+"""
+
+
+NEVER_RAN = """
+# On the GPU: what has run where
+
+**Nothing of this has run on a GPU so far**, neither through ONNX Runtime nor through TensorRT. There is no record
+(`benchmarks/results/gpu.json`), so this page has no figures. It is written by `benchmarks/gpu/page.py`, which fills it
+as soon as there is one.
+"""
+
+WILL_STAND = """
+What will stand here: latency of the whole model and by layer in fp32, in full fp16 and under a searched plan, for
+ResNet-50 (batch 1 and 32), BERT-base (batch 1 and 16) and the shipped samples; beside it the models that ModelOpt's
+AutoCast makes, on the same runtime; what the kernels really computed in; and predicted against real times. Where
+TensorRT's Python package loads, engines of the same models under the same plans too, with the layers that ran in
+another format than was asked for. Emulated against real errors is on [its own page](fidelity.md).
 """
 
 
@@ -41,9 +77,12 @@ def read(path: Path = RECORD) -> dict[str, Any] | None:
 
 def gpu_page(record: dict[str, Any] | None) -> str:
     """Return docs/gpu.md."""
-    parts = [_never_ran()] if record is None else [_opening(record), _latency(record), _layers(record)]
-    parts += [] if record is None else [_roofline(record), _failures(record)]
-    return _joined([*parts, HOW])
+    if record is None:
+        return _joined([NEVER_RAN, where(None), WILL_STAND, HOW])
+    opening = [_opening(record), where(record)]
+    return _joined(
+        [*opening, _latency(record), _layers(record), _roofline(record), engine_section(record), _failures(record), HOW]
+    )
 
 
 def fidelity_page(record: dict[str, Any] | None, accumulation: dict[str, Any]) -> str:
@@ -56,32 +95,8 @@ def _joined(parts: list[str]) -> str:
     return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
 
 
-def _never_ran() -> str:
-    return """
-# On the GPU: what has run where
-
-**Nothing of this has run on a GPU so far.** There is no record (`benchmarks/results/gpu.json`), so this page has no
-figures. It is written by `benchmarks/gpu/page.py`, which fills it as soon as there is one.
-
-| part | on a GPU | without one |
-|---|---|---|
-| sessions, IO binding, choice of device | not run | every refusal; the timing loop on the CPU |
-| times by layer through CUPTI | not run | records by hand and drawn at random; a real profile of the CPU |
-| isolated times by CUDA events | not run | the method, on the CPU with a stand-in for the events |
-| layers that fall back to the CPU, their copies | not run | graphs by hand; every node on the CPU |
-| real errors: true fp16 operators behind the switches | not run | valid, typed; the fp32 model bit for bit |
-| kernel list, live | not run | the way through another process, with the CPU's list |
-| TensorRT: engines, their times and values | not run | a stand-in for its bindings; `trtexec`'s files |
-
-What will stand here: latency of the whole model and by layer in fp32, in full fp16 and under a searched plan, for
-ResNet-50 (batch 1 and 32), BERT-base (batch 1 and 16) and the shipped samples; beside it the models that ModelOpt's
-AutoCast makes, on the same runtime; what the kernels really computed in; and predicted against real times. Emulated
-against real errors is on [its own page](fidelity.md).
-"""
-
-
 def _opening(record: dict[str, Any]) -> str:
-    device, machine, tests = record["device"], record["machine"], record["tests"]
+    device, machine, tensorrt = record["device"], record["machine"], record["tensorrt"]
     quick = (
         "\n!!! warning\n    A quick run, to try the script. Do not quote these figures.\n" if record["quick"] else ""
     )
@@ -95,7 +110,9 @@ Measured on one **{device["name"]}**; nothing here holds for another GPU. This p
 - Command: `{record["command"]}`; {record["date"]}, our code {record["source"]}.
 - Machine: {device["name"]}, driver for CUDA {device["cuda"]}; {machine["cpu"]}, {machine["threads"]} threads.
 - Versions: {versions}.
-- Tests that need a CUDA device: {"not run" if tests is None else tests["summary"]}.
+- TensorRT: {tensorrt["version"] or "not there, no engine was measured"}.
+- Tests that need a CUDA device: {tests_told(record, "gpu")}.
+- Tests that need TensorRT: {tests_told(record, "tensorrt")}.
 """
 
 
@@ -106,9 +123,8 @@ def _latency(record: dict[str, Any]) -> str:
         fp32 = base.get((row["model"], row["batch"]))
         gain = f"{fp32 / row['whole_us']:.2f}x" if fp32 and row["plan"] != "fp32" else ""
         share = f"{row['low_share']:.0%}" if "low_share" in row else ""
-        whole = f"{row['whole_us']:.0f} ± {row['spread_us']:.0f}"
-        parts = [_us(row.get(name)) for name in ("layers_us", "inserted_us", "overhead_us")]
-        rows.append([row["model"], row["batch"], row["plan"], share, row.get("casts", ""), whole, gain, *parts])
+        parts = [us(row.get(name)) for name in ("layers_us", "inserted_us", "overhead_us")]
+        rows.append([row["model"], row["batch"], row["plan"], share, row.get("casts", ""), whole(row), gain, *parts])
     head = ["model", "batch", "plan", "low", "casts", "whole, µs", "gain", "layers, µs", "inserted, µs", "rest, µs"]
     return f"""
 ## Latency
@@ -117,15 +133,21 @@ Whole: median of unprofiled runs ± interquartile range, inputs and outputs on t
 copies): device time, in runs of their own. The rest is what the GPU waits: launches, and the executor.
 {_provenance(record)}
 
-{_table(head, rows)}
+{table(head, rows)}
 """
 
 
 def _provenance(record: dict[str, Any]) -> str:
-    told = {"isolated" in row["provenance"] for row in record["latency"] if "layers_us" in row}
-    return (
-        "Some times by layer are *isolated*: each layer run alone, because CUPTI was missing." if True in told else ""
-    )
+    """Say it loudly where layers were timed alone."""
+    rows = [row for row in record["latency"] if "layers_us" in row]
+    alone = [row for row in rows if "isolated" in row["provenance"]]
+    if not alone:
+        return ""
+    return f"""
+!!! warning "Times by layer are isolated in {len(alone)} of {len(rows)} measurements"
+    Each layer was run alone, unfused, because CUPTI did not record. They say which layers are slow, not what they cost
+    inside the model. {record["cupti"] or "The record's notes say why."}
+"""
 
 
 def _layers(record: dict[str, Any]) -> str:
@@ -141,7 +163,7 @@ def _layers(record: dict[str, Any]) -> str:
         parts.append(
             f"### {row['model']}, batch {row['batch']}, {row['plan']}\n\n"
             + (f"By the names of the kernels, layers were computed in: {formats}.\n\n" if formats else "")
-            + _table(["layer", "op", "µs", "kernels"], body)
+            + table(["layer", "op", "µs", "kernels"], body)
         )
     return "## The slowest layers\n\n" + "\n\n".join(parts) if parts else ""
 
@@ -163,7 +185,7 @@ def _roofline(record: dict[str, Any]) -> str:
 
 The [roofline](roofline.md) against this GPU. Factor: measured over predicted, of layers with at least 1% of the time.
 
-{_table(head, rows)}
+{table(head, rows)}
 """
 
 
@@ -214,7 +236,7 @@ positive means that the real kernel loses more; within ±3 dB counts as close.""
         close = "-" if item["close"] is None else f"{item['close']:.0%}"
         parts.append(
             f"### {item['model']}, {item['format']}, {scope}\n\n{item['results']} results, {close} of them close.\n\n"
-            + _table(["op", "results", "close", "median, dB", "farthest, dB", "at"], rows)
+            + table(["op", "results", "close", "median, dB", "farthest, dB", "at"], rows)
         )
     if not record["fidelity"]:
         parts.append("The run compared no model; [what failed](gpu.md) says why.")
@@ -238,7 +260,7 @@ This part is **numpy {record["numpy"]} on a CPU, not a GPU**: single operators o
 stored in fp32 or in fp16 after each term, one after the other. Relative L2 error against float64 on the same inputs;
 `{record["command"]}` makes it.
 
-{_table(head, rows)}
+{table(head, rows)}
 
 - Conv is the product of its unfolded patches, as a GPU computes it.
 - With fp32 sums the error is that of rounding the result, and emulation gives it: the order of a sum does not show.
@@ -247,15 +269,6 @@ stored in fp32 or in fp16 after each term, one after the other. Relative L2 erro
 - ONNX Runtime's CUDA provider sums fp16 products in fp32 unless the environment variable `ORT_CUDA_GEMM_OPTIONS` asks
   for fp16 (its source). TensorRT may sum fp16 layers in fp16: the tactic names in NVIDIA's published profiles say so.
 """
-
-
-def _table(head: list[str], rows: list[list[Any]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
-
-
-def _us(value: float | None) -> str:
-    return "" if value is None else f"{value:.0f}"
 
 
 def _db(value: float | str) -> str:

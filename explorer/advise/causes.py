@@ -20,6 +20,7 @@ __all__ = ["Cause", "overflows", "vanishing"]
 _SQUARE_SUMS: Final = frozenset(("ReduceL2", "ReduceSumSquare", "LpNormalization"))
 _SUMS: Final = frozenset(("ReduceMean", "ReduceSum", "GlobalAveragePool", "AveragePool", "MatMul"))
 _MASKING: Final = frozenset(("Where", "Add", "Sub", "Mul", "Constant", "ConstantOfShape", "Expand", "Pad"))
+_SOFTMAX: Final = frozenset(("Softmax", "LogSoftmax"))
 _DIVISORS: Final = {"Div": 1, "Reciprocal": 0, "Log": 0}  # input of which a zero gives inf or NaN
 _GUARDS: Final = frozenset(("Add", "Max", "Clip", "Where"))  # where an epsilon keeps a divisor from zero
 _STEPS: Final = 8  # layers between an epsilon and the division that it protects, at most
@@ -30,7 +31,7 @@ class Cause:
     """A stretch of layers that must leave the low format together.
 
     Attributes:
-        kind: ``norm``, ``softmax``, ``mask``, ``range``, ``input``, ``weight`` or ``epsilon``.
+        kind: ``norm``, ``softmax``, ``mask``, ``weight``, ``range``, ``input``, ``inside`` or ``epsilon``.
         rows: the layers that run low and must not, in execution order.
         shown: the row whose figures tell it best.
         harmful: whether what comes out of the stretch is wrong; a mask that goes to -infinity may be just as good.
@@ -48,7 +49,8 @@ def overflows(ev: Evidence) -> list[Cause]:
     reads = ev.low & ev.local_bad & np.array(
         [any(ev.overflow[source] > 0 for source in sources) for sources in ev.producers], dtype=bool
     )  # fmt: skip
-    member = makes | reads | (ev.low & ev.local_broken)
+    holds = ev.local_bad & np.isin(np.arange(len(ev.layers)), list(ev.beyond))  # a divisor of infinity: all zeros
+    member = makes | reads | holds | (ev.low & ev.local_broken)
     return [_overflow(ev, rows, member) for rows in _stretches(ev, member)]
 
 
@@ -81,19 +83,49 @@ def _overflow(ev: Evidence, rows: list[int], member: np.ndarray[tuple[int], np.d
         for row in made
     )  # fmt: skip
     shown = max(made or rows, key=lambda row: np.nan_to_num(ev.max_abs[row], posinf=np.inf))
-    return Cause(_kind(ev, rows, made), tuple(rows), shown, harmful=bool(exits) or spoiled)
+    harmful = bool(exits) or spoiled
+    if _masks(ev, rows, made, harmful=harmful):
+        return Cause("mask", tuple(rows), shown, harmful=harmful)
+    if read := [row for row in rows if row in ev.beyond]:
+        largest = max(read, key=lambda row: ev.beyond[row].census.max_abs)
+        return Cause("weight", tuple(rows), largest, harmful=harmful)
+    if (kind := _kind(ev, rows, made)) in ("input", "inside"):
+        rows = sorted({*rows, *_zeroed(ev, rows)})
+    return Cause(kind, tuple(rows), shown, harmful=harmful)
+
+
+def _zeroed(ev: Evidence, rows: Iterable[int]) -> set[int]:
+    """Return the low layers that lead to these with values that become zero: kept, they hand on the exact ones."""
+    found: set[int] = set()
+    todo = list(rows)
+    while todo:
+        sources = {source for source in ev.producers[todo.pop()] if ev.low[source] and ev.flushed[source] > 0}
+        todo += sources - found
+        found |= sources
+    return found
+
+
+def _masks(ev: Evidence, rows: list[int], made: list[int], *, harmful: bool) -> bool:
+    """Return whether a stretch hides positions: by a hugely negative constant, or by what it adds before a softmax."""
+    limit = ev.format.overflow_threshold
+    if any(value <= -limit for row in rows for value in ev.constants(row) if ev.layers[row].op in _MASKING):
+        return True
+    adds = [
+        row for row in made
+        if ev.layers[row].op in _MASKING and any(ev.layers[reader].op in _SOFTMAX for reader in ev.consumers[row])
+    ]  # fmt: skip
+    # A softmax of positive infinity is NaN, so where no harm is done the values are negative.
+    return bool(adds) and (not harmful or _reads_input(ev, adds) or any(row in ev.beyond for row in rows))
 
 
 def _kind(ev: Evidence, rows: list[int], made: list[int]) -> str:
     """Return what the layers of a stretch, and those around it, compute together."""
     first = made[0] if made else rows[0]
-    limit = ev.format.overflow_threshold
-    if any(abs(value) >= limit for row in rows for value in ev.constants(row) if ev.layers[row].op in _MASKING):
-        return "mask"
     if not made and not any(ev.overflow[source] for row in rows for source in ev.producers[row]):
-        return "input" if _reads_input(ev, rows) else "weight"
+        return "input" if _reads_input(ev, rows) else "inside"
     around = {ev.layers[row].op for row in {*rows, *(s for r in rows for s in ev.producers[r])}}
-    if "Exp" in around:
+    behind = {ev.layers[reader].op for row in rows for reader in ev.consumers[row]}
+    if "Exp" in around and "ReduceSum" in around | behind:
         return "softmax"
     squares = any(_squares(ev, row) for row in {*rows, *ev.producers[first]})
     if around & _SQUARE_SUMS or (squares and around & (_SUMS | {"Sqrt"})):

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from explorer.convert import Decisions
+    from explorer.convert import Decisions, WeightReport, WeightSummary
     from explorer.formats import Format
     from explorer.model import Layer, Model
 
-__all__ = ["POOR_DB", "Evidence"]
+__all__ = ["ACCURACY_LOST", "POOR_DB", "Evidence"]
 
+ACCURACY_LOST: Final = 0.005  # half a point, more than a handful of samples in a thousand
 POOR_DB: Final = 20.0  # dB: an error of a tenth of the signal, 10 ** (-20 / 20)
 _FEW: Final = 64  # elements of a weight that is a constant of the computation, not something learned
 
@@ -36,6 +37,9 @@ class Evidence:
         errors: ``Exploration.errors()``.
         ranges: ``Exploration.ranges()``.
         output_error: ``Exploration.output_error()``.
+        accuracy: of the fp32 model and under the plan, 0 to 1; None without labels.
+        weights: what the conversion did to the weights that it stores low; None where nothing was converted.
+        clamped: whether the converted model has weights clamped into the range; the errors here do not.
     """
 
     model: Model
@@ -43,6 +47,9 @@ class Evidence:
     errors: pd.DataFrame
     ranges: pd.DataFrame
     output_error: pd.DataFrame
+    accuracy: tuple[float, float] | None = None
+    weights: WeightSummary | None = None
+    clamped: bool = False
 
     @property
     def format(self) -> Format:
@@ -63,6 +70,11 @@ class Evidence:
     def low(self) -> npt.NDArray[np.bool_]:
         """Whether the layer runs in the plan's low format."""
         return self.runs_in(self.decisions.plan.format)
+
+    @cached_property
+    def lowered(self) -> npt.NDArray[np.bool_]:
+        """Whether the plan runs the layer in any low format."""
+        return self.low | self.runs_in("int8")
 
     def runs_in(self, name: str) -> npt.NDArray[np.bool_]:
         """Return whether the plan runs each layer in a format; what the source model quantised by itself is not."""
@@ -156,6 +168,47 @@ class Evidence:
         sqnr = table["sqnr_db"].to_numpy(dtype=np.float64, na_value=np.nan)
         lost = (counts > 0).any(axis=1) | np.isneginf(sqnr)
         return [str(name) for name, bad in zip(table["output"], lost, strict=True) if bad]
+
+    @cached_property
+    def accuracy_lost(self) -> str:
+        """What became of the accuracy, in words; empty where it holds or is not known."""
+        if self.accuracy is None or self.accuracy[0] - self.accuracy[1] <= ACCURACY_LOST:
+            return ""
+        before, after = self.accuracy
+        return f"Accuracy falls from {100 * before:.1f} % to {100 * after:.1f} %."
+
+    @cached_property
+    def worst_output(self) -> tuple[str, float]:
+        """Name and SQNR of the output with the least SQNR; NaN where none was measured."""
+        sqnr = self.output_error["sqnr_db"].to_numpy(dtype=np.float64, na_value=np.nan)
+        if np.isnan(sqnr).all():
+            return "", np.nan
+        row = int(np.nanargmin(sqnr))
+        return str(self.output_error["output"].iloc[row]), float(sqnr[row])
+
+    @cached_property
+    def lost(self) -> bool:
+        """Whether an output, or the accuracy, is lost under the plan."""
+        return bool(self.broken_outputs) or bool(self.accuracy_lost) or self.worst_output[1] < POOR_DB
+
+    @cached_property
+    def provenance(self) -> str:
+        """How the errors and the ranges came to be, as a sentence."""
+        errors = [str(word) for word in self.errors["provenance"] if word]
+        ranges = [str(word) for word in self.ranges["provenance"] if word]
+        return f"Errors {errors[0] if errors else 'not known'}; ranges {ranges[0] if ranges else 'not known'}."
+
+    @cached_property
+    def beyond(self) -> Mapping[int, WeightReport]:
+        """By row of a low layer: the weight beyond the range that it reads, the largest where it reads several."""
+        reports = self.weights.weights if self.weights is not None else ()
+        large = {report.name: report for report in reports if report.census.overflow}
+        found = {
+            row: [large[name] for name in layer.inputs if name in large]
+            for row, layer in enumerate(self.layers if large else ())
+            if self.low[row]
+        }
+        return {row: max(read, key=lambda report: report.census.max_abs) for row, read in found.items() if read}
 
     def constants(self, row: int) -> list[float]:
         """Return the small constants that a layer reads: an epsilon, an exponent, a mask."""

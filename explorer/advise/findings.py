@@ -6,29 +6,30 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from explorer.advise.breaks import causes_told, first_broken, path_told
+from explorer.advise.breaks import first_broken, path_told
 from explorer.advise.causes import overflows, vanishing
-from explorer.advise.evidence import POOR_DB, Evidence
+from explorer.advise.drift import far_off
+from explorer.advise.evidence import Evidence
 from explorer.advise.finding import Finding
 from explorer.advise.losses import beyond_and_kept, digits, long_sums, weights_lost
-from explorer.advise.quantised import in_int8
+from explorer.advise.quantised import came_quantised, in_int8
+from explorer.advise.told import causes_told
 from explorer.advise.variants import other_format, scaled
-from explorer.advise.words import plural
+from explorer.advise.words import decibels, join, plural
+from explorer.plan import NO_FORMAT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
 
-    from explorer.convert import Decisions
-    from explorer.formats import Census
+    from explorer.convert import Decisions, WeightSummary
     from explorer.model import Model
 
 __all__ = ["findings"]
 
-ACCURACY_LOST: Final = 0.005  # half a point, more than a handful of samples in a thousand
 _ACCUMULATED: Final = ("fp16", "bf16")  # formats that kernels may keep running sums in
-_INSIDE: Final = "every measured value stays inside its range"
+_INSIDE: Final = "every finite value that {they} stays inside the range"
 _SATURATES: Final = "what leaves its range saturates"
 _ORDER: Final = {"stop": 0, "warn": 1, "note": 2, "good": 3}
 
@@ -41,7 +42,7 @@ def findings(
     output_error: pd.DataFrame,
     *,
     accuracy: tuple[float, float] | None = None,
-    weights: Census | None = None,
+    weights: WeightSummary | None = None,
     clamped: bool = False,
     slow: Sequence[Finding] = (),
 ) -> list[Finding]:
@@ -54,20 +55,16 @@ def findings(
         ranges: ``Exploration.ranges()``.
         output_error: ``Exploration.output_error()`` under the plan.
         accuracy: of the fp32 model and under the plan, 0 to 1; None without labels.
-        weights: census of the weights that the conversion stores low; None where nothing was converted.
+        weights: what the conversion did to the weights that it stores low; None where nothing was converted.
         clamped: whether the user asked for weights to be clamped.
         slow: why the plan is not faster, as :func:`slow_findings` tells it; it comes after what breaks.
     """
-    ev = Evidence(model, decisions, errors, ranges, output_error)
+    ev = Evidence(model, decisions, errors, ranges, output_error, accuracy, weights, clamped)
     causes = [*overflows(ev), *vanishing(ev)]
-    words = ""
-    if accuracy is not None and accuracy[0] - accuracy[1] > ACCURACY_LOST:
-        words = f"Accuracy falls from {100 * accuracy[0]:.1f} % to {100 * accuracy[1]:.1f} %."
-    lead = first_broken(ev, words, causes)
     found = [
         *causes_told(ev, causes),
-        *(weights_lost(ev, weights, clamped=clamped) if ev.format.is_float else ()),
-        *(digits(ev) if ev.format.is_float else ()),
+        *(weights_lost(ev, causes) if ev.format.is_float else ()),
+        *(digits(ev, causes) if ev.format.is_float else ()),
         *in_int8(ev),
         *other_format(ev, causes),
         *scaled(ev, causes),
@@ -75,48 +72,50 @@ def findings(
         *_unmeasured(ev),
         *beyond_and_kept(ev),
     ]
-    if lead is None and words:
-        lead = Finding(
-            id="accuracy", tone="stop", title=f"{ev.format.name} costs this model its accuracy",
-            text="Every layer stays finite, and the predictions change all the same: rounding adds up.", evidence=words,
-        )  # fmt: skip
+    broken = first_broken(ev, causes)
+    spoilt = far_off(ev) if broken is None or broken.tone != "stop" else None
+    lead = [each for each in (spoilt, broken, path_told(ev)) if each is not None]
     rest = sorted(found, key=lambda each: _ORDER[each.tone])
-    path = path_told(ev) if lead is not None else None
-    if path is not None:
-        rest = [path, *rest]
-    if lead is not None:
-        return [lead, *rest, *slow]
-    if any(each.tone in ("stop", "warn") for each in rest):
-        return [*rest, *slow]
+    if lead or any(each.tone in ("stop", "warn") for each in rest):
+        return [*lead, *rest, *slow]
     return [_well(ev), *rest, *slow]
 
 
 def _well(ev: Evidence) -> Finding:
-    low = ev.format.name
-    if not ev.low.any():
-        return Finding(
-            id="nothing-low", tone="note", title=f"Nothing runs in {low} under this plan",
-            text="All layers keep fp32, so there is nothing that could break.",
-        )  # fmt: skip
-    sqnr = ev.output_error["sqnr_db"].to_numpy(dtype=np.float64, na_value=np.nan)
-    known = sqnr[~np.isnan(sqnr)]
-    if not known.size:
+    if not ev.lowered.any():
+        return _nothing_low(ev)
+    _, worst = ev.worst_output
+    if np.isnan(worst):
         return Finding(
             id="unknown", tone="note", title="The output error was not measured",
             text="No layer is known to break, and nothing is known of the outputs.",
         )  # fmt: skip
-    worst = float(known.min())
-    figure = f"Worst output: {'exact' if np.isinf(worst) else f'{worst:.1f} dB SQNR'}. {ev.errors['provenance'].max()}."
-    if worst < POOR_DB:
-        return Finding(
-            id="far-off", tone="warn", title=f"{low} leaves the outputs far off", evidence=figure,
-            text="Every layer stays finite, but the errors add up to more than a tenth of the output.",
-        )  # fmt: skip
-    held = plural(int(ev.low.sum()), "layer runs", "layers run")
+    used = join([name for name in dict.fromkeys((ev.format.name, "int8")) if ev.runs_in(name).any()])
+    count = int(ev.lowered.sum())
+    inside = _INSIDE.format(they="it gives" if count == 1 else "they give")
     return Finding(
-        id="holds", tone="good", title=f"Nothing breaks in {low}", evidence=figure,
-        text=f"{held} in {low}, and {_SATURATES if ev.format.saturates else _INSIDE}.",
+        id="holds", tone="good", title=f"Nothing breaks in {used}",
+        text=f"{plural(count, 'layer runs', 'layers run')} in {used}, and "
+        f"{_SATURATES if ev.format.saturates else inside}.",
+        evidence=f"Worst output: {decibels(worst)}. "
+        f"{ev.errors['provenance'].max()}.",
     )  # fmt: skip
+
+
+def _nothing_low(ev: Evidence) -> Finding:
+    """Tell why nothing can break; a model that came quantised is not one of fp32 layers."""
+    given, able = came_quantised(ev), sum(bool(each.format != NO_FORMAT) for each in ev.decisions)
+    if given:
+        text = plural(len(given), "layer comes quantised and stays", "layers come quantised and stay")
+        text += " as given; no other runs low. So the outputs are those of the model as it was given: what its "
+        text += (
+            "quantisation has cost is not known here. To choose formats for such layers, take the model from before."
+        )
+    elif able:
+        text = "All layers with float32 tensors keep fp32, so there is nothing that could break."
+    else:
+        text = "No layer has float32 tensors, so there is no format to choose, and nothing that could break."
+    return Finding(id="nothing-low", tone="note", title=f"Nothing runs in {ev.format.name} under this plan", text=text)
 
 
 def _unmeasured(ev: Evidence) -> list[Finding]:

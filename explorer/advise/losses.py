@@ -7,55 +7,67 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from explorer.advise.breaks import keep
 from explorer.advise.evidence import POOR_DB
 from explorer.advise.finding import Finding
-from explorer.advise.words import names, plural, quantity, share
+from explorer.advise.fixes import keep
+from explorer.advise.words import join, names, plural, quantity, share
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from explorer.advise.causes import Cause
     from explorer.advise.evidence import Evidence
-    from explorer.formats import Census
 
 __all__ = ["beyond_and_kept", "digits", "long_sums", "weights_lost"]
 
 _SUMS: Final = frozenset(
     ("ReduceMean", "ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare", "CumSum", "GlobalAveragePool")
 )
+_STEPS: Final = 4  # of the smallest number, up to which an error is one of values that are too small
 _LITTLE: Final = 0.05  # share of values below the normal range that is worth a word
 
 
-def weights_lost(ev: Evidence, total: Census | None, *, clamped: bool) -> Iterator[Finding]:
-    """Tell of weights that the low format cannot hold."""
-    if total is None:
+def weights_lost(ev: Evidence, causes: Sequence[Cause]) -> Iterator[Finding]:
+    """Tell of weights that the low format cannot hold; those beyond its range only where no cause has told of them."""
+    if ev.weights is None:
         return
-    counts = ((total.overflow, "overflow"), (total.subnormal, "go subnormal"), (total.flushed, "flush to zero"))
-    lost = [f"{number:,} {word}" for number, word in counts if number]
+    total = ev.weights.total
+    rows = sorted(set(ev.beyond) - {row for cause in causes for row in cause.rows})
+    beyond = {ev.beyond[row].name: ev.beyond[row].census.overflow for row in rows}
+    low, max_, min_ = ev.format.name, quantity(ev.format.max), f"{ev.format.min_normal:.1e}"
+    counts = (
+        (sum(beyond.values()), "overflows", "overflow",
+         f"those above {max_} become {max_ + ', as asked' if ev.clamped else 'infinite'}"),
+        (total.subnormal, "goes subnormal", "go subnormal", f"those below {min_} keep fewer digits"),
+        (total.flushed, "flushes to zero", "flush to zero", f"those below {ev.format.flush_threshold:.1e} become zero"),
+    )  # fmt: skip
+    lost = [(plural(number, one, many), what) for number, one, many, what in counts if number]
     if not lost:
         return
-    low, grave = ev.format.name, bool(total.overflow) and not clamped
-    done = (
-        "Values beyond the range were clamped, as asked."
-        if clamped
-        else "Nothing is clamped; weights are stored as rounding leaves them."
+    calm = (
+        "No layer is known to suffer from it with these samples."
+        if rows
+        else "The errors shown include what this costs."
     )
     yield Finding(
-        id="weights", tone="stop" if grave else "note", title=f"Weights at the edge of {low}",
-        text=f"Some weights do not fit {low}: those above {quantity(ev.format.max)} become infinite, those below "
-        f"{ev.format.min_normal:.1e} keep fewer digits, the smallest become zero. {done}",
-        evidence=f"Of {total.elements:,} weight values stored in {low}, {', '.join(lost)}; the largest is "
-        f"{quantity(total.max_abs)}. Counted on the weights themselves.",
+        id="weights", tone="warn" if rows and not ev.clamped else "note", title=f"Weights at the edge of {low}",
+        text=f"Some weights do not fit {low}: {join([what for _, what in lost])}. {calm}",
+        evidence=f"Of {total.elements:,} weight values stored in {low}, {join([count for count, _ in lost])}; the "
+        f"largest is {quantity(total.max_abs)}. Counted on the weights themselves.",
+        layers=ev.ids(rows), fix=keep(ev, rows) if rows and not ev.clamped else None,
     )  # fmt: skip
 
 
-def digits(ev: Evidence) -> Iterator[Finding]:
-    """Tell of low layers that lose most of their result although nothing overflows."""
+def digits(ev: Evidence, causes: Sequence[Cause]) -> Iterator[Finding]:
+    """Tell of low layers, of no cause, that lose most of their result although nothing overflows."""
     elements = np.maximum(np.nan_to_num(ev.column("elements")), 1)
     small = (np.nan_to_num(ev.column("subnormal")) + ev.flushed) / elements
     sqnr = ev.column("local_sqnr_db")
-    calm = ev.low & ~ev.local_broken & (ev.overflow == 0)
-    poor = calm & (sqnr < POOR_DB) & (small > 0)
+    told = np.isin(np.arange(len(ev.layers)), [row for cause in causes for row in cause.rows])
+    calm = ev.low & ~told & ~ev.local_broken & (ev.overflow == 0)
+    step = _STEPS * ev.format.min_subnormal  # an error above it is not of small values: their inputs were rounded
+    by_step = ev.column("local_rel_l2") * np.nan_to_num(ev.column("rms", "ranges")) < step
+    poor = calm & (sqnr < POOR_DB) & (small > 0) & by_step
     if poor.any():
         rows = np.flatnonzero(poor).tolist()
         worst = min(rows, key=lambda row: sqnr[row])
@@ -67,15 +79,15 @@ def digits(ev: Evidence) -> Iterator[Finding]:
             f"{share(float(small[worst]), 1)} of its values below the normal range (emulated).",
             layers=ev.ids(rows), fix=keep(ev, rows),
         )  # fmt: skip
-    many = calm & ~poor & (small > _LITTLE) & (sqnr >= POOR_DB)
+    many = calm & (small > _LITTLE) & (sqnr >= POOR_DB)
     if many.any():
         rows = np.flatnonzero(many).tolist()
         worst = max(rows, key=lambda row: small[row])
         yield Finding(
             id="subnormal", tone="note", title=f"Many small values in {plural(len(rows), 'layer')}",
-            text=f"A good part of their values lies below the normal range of {ev.format.name} and keeps fewer digits, "
-            "or becomes zero. They are small beside the rest, so little is lost; hardware without subnormals would "
-            "lose them all.",
+            text=f"A part of their values lies below the normal range of {ev.format.name} and keeps fewer digits, "
+            "or becomes zero. They are small beside the rest, so little is lost; hardware without subnormals makes "
+            "them all zero.",
             evidence=f"Most: {names([ev.layers[worst].id])}, {share(float(small[worst]), 1)} of its values, local SQNR "
             f"{sqnr[worst]:.1f} dB (emulated).",
             layers=ev.ids(rows),

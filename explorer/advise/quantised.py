@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from explorer.advise.breaks import keep
 from explorer.advise.evidence import POOR_DB
 from explorer.advise.finding import Finding
+from explorer.advise.fixes import keep
 from explorer.advise.words import names, plural, quantity, share
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from explorer.advise.evidence import Evidence
 
-__all__ = ["in_int8"]
+__all__ = ["came_quantised", "in_int8"]
 
 _INT8: Final = "int8"
 _CLIPPED: Final = 0.01  # share of a layer's values beyond its range that is worth a word
@@ -33,10 +33,15 @@ def in_int8(ev: Evidence) -> Iterator[Finding]:
         yield from _without_kernels(ev, int(low.sum()))
 
 
+def came_quantised(ev: Evidence) -> list[int]:
+    """Return the rows of layers that are quantised in the source model."""
+    typing = ev.decisions.typing.layers
+    return [row for row, layer in enumerate(ev.layers) if typing[layer.id].stored]
+
+
 def _from_the_source(ev: Evidence) -> Iterator[Finding]:
     """Tell of layers that came quantised: no plan changes them, and their own rounding is in the fp32 figures too."""
-    typing = ev.decisions.typing.layers
-    rows = [row for row, layer in enumerate(ev.layers) if typing[layer.id].stored]
+    typing, rows = ev.decisions.typing.layers, came_quantised(ev)
     if not rows:
         return
     formats = sorted({typing[ev.layers[row].id].stored for row in rows})
@@ -73,7 +78,8 @@ def _poor(ev: Evidence, low: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Iter
 
 def _saturated(ev: Evidence, low: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Iterator[Finding]:
     elements = np.maximum(np.nan_to_num(ev.column("elements")), 1)
-    part = ev.clipped / elements
+    stored, reads = ev.clipped / elements, np.nan_to_num(ev.column("reads_beyond"))
+    part = np.maximum(stored, reads)
     rows = np.flatnonzero(low & (part > _CLIPPED)).tolist()
     if not rows:
         return
@@ -82,8 +88,8 @@ def _saturated(ev: Evidence, low: np.ndarray[tuple[int], np.dtype[np.bool_]]) ->
         id="int8-saturates", tone="note", title=f"Values saturate in {plural(len(rows), 'layer')}",
         text="They lie beyond the range that calibration chose and become its largest value. That is the price of "
         "smaller steps; where it costs more than it saves, a higher percentile or min-max keeps them.",
-        evidence=f"Most: {names([ev.layers[worst].id])}, {share(float(ev.clipped[worst]), float(elements[worst]))} of "
-        "its values (measured in fp32).",
+        evidence=f"Most: {names([ev.layers[worst].id])}, {share(float(part[worst]), 1)} of "
+        f"{'its values' if stored[worst] >= reads[worst] else 'the values that it reads'} (measured in fp32).",
         layers=ev.ids(rows),
     )  # fmt: skip
 

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
     from explorer.advise.causes import Cause
     from explorer.advise.evidence import Evidence
+    from explorer.formats import Format
 
 __all__ = ["other_format", "scaled"]
 
 _SCALABLE: Final = frozenset(("norm", "range", "input"))
+_FIXED: Final = frozenset(("Cast", "Exp"))  # integers cannot be scaled, and exponents do not pass a factor on
 _DIVIDES: Final = frozenset(("Div", "Reciprocal", "LpNormalization"))  # what makes a norm's result free of its scale
 _SPARE: Final = 2.0  # room above the largest value seen: other samples may be larger
 _NEAR: Final = 4  # layers from the last that overflows to the division, at most
@@ -31,32 +33,48 @@ def other_format(ev: Evidence, causes: Sequence[Cause]) -> Iterator[Finding]:
     harmful = [cause for cause in causes if cause.harmful]
     if ev.format.name != "fp16" or not harmful:
         return
-    held = [cause for cause in harmful if _largest(ev, cause) < other.overflow_threshold]
+    held = [cause for cause in harmful if _holds(ev, cause, other)]
     if not held:
         return
     every = len(held) == len(harmful)
+    small = [value for cause in harmful if cause.kind == "epsilon" for value in _epsilons(ev, [cause]) if value]
     bits = f"{other.mantissa_bits + 1} bits of precision instead of {ev.format.mantissa_bits + 1}"
+    what = "nothing here would break there" if every else "a part of this would not break there"
+    largest = quantity(max(_largest(ev, cause) for cause in harmful))
     yield Finding(
         id="bf16", tone="note", title=f"bf16 would hold {'these' if every else 'some of these'} values",
-        text=f"bf16 has the range of fp32 (up to {quantity(other.max)}) with {bits}: "
-        f"{'nothing here' if every else 'not all of this'} would break there, at about eight times the rounding error, "
-        "and the hardware must have it (NVIDIA: Ampere and later).",
-        evidence=f"Largest exact value where {ev.format.name} breaks: "
-        f"{quantity(max(_largest(ev, cause) for cause in harmful))}. Predicted from ranges; the errors in bf16 are not "
+        text=f"bf16 has the range of fp32 (up to {quantity(other.max)}) with {bits}: {what}, at about eight times the "
+        "rounding error, and the hardware must have it (NVIDIA: Ampere and later).",
+        evidence=f"Largest number where {ev.format.name} breaks: {largest}"
+        f"{f'; epsilon {quantity(min(small))}' if small else ''}. Predicted from ranges; the errors in bf16 are not "
         "measured yet.",
         layers=ev.ids({row for cause in held for row in cause.rows}),
         fix=Fix(label="Change the plan to bf16, nothing blocked", format="bf16") if every else None,
     )  # fmt: skip
 
 
+def _holds(ev: Evidence, cause: Cause, other: Format) -> bool:
+    """Return whether another format holds what breaks; of numbers inside a layer nothing is known."""
+    if cause.kind == "inside":
+        return False
+    small = _epsilons(ev, [cause]) if cause.kind == "epsilon" else []
+    return _largest(ev, cause) < other.overflow_threshold and all(
+        value > other.flush_threshold for value in small if value
+    )
+
+
 def _largest(ev: Evidence, cause: Cause) -> float:
     constants = [abs(value) for row in cause.rows for value in ev.constants(row) if np.isfinite(value)]
-    return max([float(np.nan_to_num(ev.max_abs[row])) for row in cause.rows] + constants)
+    weights = [ev.beyond[row].census.max_abs for row in cause.rows if row in ev.beyond]
+    return max([float(np.nan_to_num(ev.max_abs[row])) for row in cause.rows] + constants + weights)
 
 
 def scaled(ev: Evidence, causes: Sequence[Cause]) -> Iterator[Finding]:
     """Tell by which power of two the values would have to shrink to fit, and which would then be too small."""
-    able = [cause for cause in causes if cause.harmful and cause.kind in _SCALABLE]
+    able = [
+        cause for cause in causes
+        if cause.harmful and cause.kind in _SCALABLE and not any(ev.layers[row].op in _FIXED for row in cause.rows)
+    ]  # fmt: skip
     norms = [cause for cause in able if cause.kind == "norm" and _is_divided(ev, cause)]
     rest = [cause for cause in able if cause not in norms]
     if norms:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["duration", "join", "named", "names", "plural", "quantity", "share", "size", "times"]
+__all__ = ["decibels", "duration", "join", "named", "names", "plural", "quantity", "share", "size", "times"]
 
 WIDTH: Final = 60  # characters of a name in a sentence
 NAMED: Final = 3  # names that a sentence spells out
@@ -89,6 +89,15 @@ def duration(us: float) -> str:
     if us < 1e3 or math.isnan(us):
         return f"{us:.3g} us" if not math.isnan(us) else "NaN"
     return f"{us / 1e3:.3g} ms" if us < 1e6 else f"{us / 1e6:.3g} s"
+
+
+def decibels(sqnr_db: float) -> str:
+    """Return an SQNR.
+
+    >>> decibels(66.71), decibels(-0.01), decibels(float("inf"))
+    ('66.7 dB SQNR', '0.0 dB SQNR', 'no error')
+    """
+    return "no error" if sqnr_db == math.inf else f"{round(sqnr_db, 1) + 0:.1f} dB SQNR"
 
 
 def times(ratio: float) -> str:

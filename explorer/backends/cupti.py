@@ -9,6 +9,7 @@ Written against the interface of cupti-python 13.4 and *not run on a GPU so far*
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import importlib
@@ -184,7 +185,7 @@ class Recorder:
         clock: the clock that the records shall be on.
 
     Raises:
-        CuptiUnavailable: CUPTI refuses, for one because another profiler is attached.
+        CuptiUnavailable: CUPTI refuses, for one because another profiler is attached; or it keeps its records.
     """
 
     cupti: Any
@@ -203,7 +204,8 @@ class Recorder:
                 self.cupti.activity_enable(kind)
                 self._on.append(kind)
         except self._errors() as error:
-            self._disable()
+            with contextlib.suppress(*self._errors()):  # the first refusal is the one to tell
+                self._disable()
             raise CuptiUnavailable(
                 f"CUPTI cannot record here: {_said(self.cupti, error)}.",
                 why="Another profiler (Nsight, a debugger) may be attached, or the driver is older than CUPTI.",
@@ -211,11 +213,19 @@ class Recorder:
             ) from error
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            self.cupti.activity_flush_all(_FLUSH_FORCED)
-        finally:
-            self._disable()
+            try:
+                self.cupti.activity_flush_all(_FLUSH_FORCED)
+            finally:
+                self._disable()
+        except self._errors() as error:
+            if kind is not None:  # what ended the recording is what must be told
+                return
+            raise CuptiUnavailable(
+                f"CUPTI did not hand over what it recorded: {_said(self.cupti, error)}.",
+                fix="Update the driver, or install the cupti-python of your CUDA version.",
+            ) from error
         launches = tuple(item for part in self._parts for item in part.launches)
         self.records = Records(launches, tuple(item for part in self._parts for item in part.work))
 

@@ -84,6 +84,7 @@ _TABLE = (
     Gpu("A100-SXM-80GB", (8, 0), 108, 19.5, _A100, 2039, aliases=("A100", "A100-SXM", "A100-80GB", "A100-SXM4-80GB")),
     Gpu("A100-SXM-40GB", (8, 0), 108, 19.5, _A100, 1555, aliases=("A100-40GB", "A100-SXM4-40GB")),
     Gpu("A100-PCIE-80GB", (8, 0), 108, 19.5, _A100, 1935, aliases=("A100-PCIE", "A100-80GB-PCIE")),
+    Gpu("A100-PCIE-40GB", (8, 0), 108, 19.5, _A100, 1555, aliases=("A100-40GB-PCIE",)),
     # NVIDIA L4 datasheet (its tensor rates are stated with sparsity: halved here)
     Gpu("L4", (8, 9), 58, 30.3, _rates(tf32=60, bf16=121, fp16=121, fp8e4m3=242, fp8e5m2=242, int8=242), 300),
     # NVIDIA L40S datasheet
@@ -133,10 +134,13 @@ def _index() -> dict[str, Gpu]:
 
 _KNOWN = _index()
 _SUFFIX = re.compile(r"(sxm\d?|hbm\de?|\d+gb)$")  # not PCIe: that card is slower, so it must not pass for the SXM one
+_MEMORY = re.compile(r"(?<![^\W_])(\d+) ?gb", re.IGNORECASE)  # A100-80GB, but not what A100 and 80GB fold to
 
 
 def get_gpu(name: str) -> Gpu:
     """Return the GPU of this name; case, spaces, vendor and missing or unknown suffixes are forgiven.
+
+    A card with another memory than the table states is refused: its bandwidth is another, too.
 
     >>> get_gpu("h100").name, get_gpu("NVIDIA GeForce RTX4090").name, get_gpu("a100").name
     ('H100-SXM', 'RTX 4090', 'A100-SXM-80GB')
@@ -147,7 +151,20 @@ def get_gpu(name: str) -> Gpu:
     Raises:
         BackendError: no such GPU is in the table.
     """
-    folded = _folded(name)
+    found = _found(_folded(name))
+    if found is not None:
+        sizes = _memory(found.name, *found.aliases)
+        if not sizes or _memory(name) <= sizes:
+            return found
+    raise BackendError(
+        f"No GPU named '{name}' is in the table.",
+        why="A predicted latency needs the GPU's peak rates and bandwidth.",
+        fix=nearest(name, GPUS) or f"Known: {', '.join(GPUS)}.",
+    )
+
+
+def _found(folded: str) -> Gpu | None:
+    """Return the GPU of a folded name, or of that without its last suffixes; None where there is none, or several."""
     while folded:
         if folded in _KNOWN:
             return _KNOWN[folded]
@@ -158,8 +175,9 @@ def get_gpu(name: str) -> Gpu:
         if shorter == folded:
             break
         folded = shorter
-    raise BackendError(
-        f"No GPU named '{name}' is in the table.",
-        why="A predicted latency needs the GPU's peak rates and bandwidth.",
-        fix=nearest(name, GPUS) or f"Known: {', '.join(GPUS)}.",
-    )
+    return None
+
+
+def _memory(*names: str) -> set[str]:
+    """Return the sizes of memory that names state, in GB."""
+    return {size for name in names for size in _MEMORY.findall(name)}

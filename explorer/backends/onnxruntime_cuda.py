@@ -4,8 +4,8 @@ The whole is timed on the host, unprofiled, from the call to the end of ``synchr
 the device once and outputs stay there (IO binding), so that the time is the model's, not the copies'.
 
 The layers are timed on the device, in runs of their own: CUPTI records each kernel and copy, ONNX Runtime's profile
-says when each node was called, and `explorer.backends.cuda_match` joins both. Where CUPTI is missing, each layer is run
-alone (`explorer.backends.cuda_isolated`) and the result says *isolated*.
+says when each node was called, and `explorer.backends.cuda_match` joins both. Where CUPTI is missing or the recording
+fails, each layer is run alone (`explorer.backends.cuda_isolated`) and the result says *isolated*, and why.
 
 Matrix products of float32 run in fp32 here: TF32, which ONNX Runtime switches on by itself, is off unless asked for.
 CUDA graphs are off: inside one, no launch belongs to a node.
@@ -34,7 +34,7 @@ from explorer.backends.cuda_placement import Placement, placement
 from explorer.backends.cuda_profile import clock_of, read_runs
 from explorer.backends.cuda_result import with_isolated, with_rows
 from explorer.backends.cuda_rows import rows_of
-from explorer.backends.cupti import CuptiUnavailable, Recorder, find_cupti
+from explorer.backends.cupti import Recorder, find_cupti
 from explorer.backends.fusion import FusionMap, map_fusion
 from explorer.backends.graph_view import Runnable, served_by_inserted, shown_layers, view_of
 from explorer.backends.kernels import kernel_support
@@ -49,7 +49,7 @@ from explorer.backends.onnxruntime_cpu import (
     body_nodes,
     stored_formats,
 )
-from explorer.backends.ort_errors import OutOfMemory
+from explorer.backends.ort_errors import OutOfMemory, RunCancelled
 from explorer.backends.runtime import Cancel, Session, create_session, run_bound
 from explorer.backends.status import backend_status
 from explorer.backends.values import dtype_of
@@ -215,7 +215,8 @@ def measure_layers(
     """Return the time of every layer on the GPU, and of the whole model.
 
     With CUPTI the time of a layer is that of its kernels and copies inside the whole model; of a layer on the CPU, that
-    of its call. Without CUPTI it is that of the layer run alone, which the provenance and a note call *isolated*.
+    of its call. Where nothing can be recorded it is that of the layer run alone: the provenance and a note call it
+    *isolated* and tell why.
 
     Args:
         model: the loaded model, or a conversion of it: its rows are then the layers of the source model, and the casts
@@ -241,7 +242,9 @@ def measure_layers(
     try:
         cupti = find_cupti()
         recorded, fusion, placed = _record(model, feeds, plan, cupti)
-    except CuptiUnavailable as missing:
+    except RunCancelled:
+        raise
+    except BackendError as missing:  # the whole is timed: what fails in recording, or in reading it, costs only that
         isolated = _isolate(model, feeds, plan, lambda share: told((1 + 2 * share) / 3))
         return with_isolated(result, model, isolated, str(missing))
     told(1.0)

@@ -15,7 +15,9 @@ __all__ = ["BackendStatus", "State", "backend_status", "cuda_major", "judge", "w
 
 State = Literal["ready", "not installed", "wrong version", "missing library", "no device"]
 
-MIN_ONNXRUNTIME = (1, 20)  # pyproject.toml, the extras `cpu` and `gpu`
+# pyproject.toml, the extras `cpu` and `gpu`. OrtValue.tensor_size_in_bytes is from 1.23; 1.23.0 does not load graphs
+# with many switches (onnxruntime issue 26261: "Cannot parse data from external tensors").
+MIN_ONNXRUNTIME = (1, 23, 2)
 MIN_TENSORRT = (10, 12)  # the first with debug tensors that keep fusion (release notes of TensorRT 10.12)
 _UNSUFFIXED_CUDA = 13  # from CUDA 13 on NVIDIA's wheels carry no -cuNN, but for cuDNN's (PyPI)
 _WHEELS = {
@@ -109,7 +111,7 @@ def _cuda(machine: Machine) -> _Verdict:
         also = f" Also missing: {_list(missing, needs)}." if missing else ""
         return "no device", version, _no_device(machine) + also, _DEVICE_FIX
     if needs and machine.driver.cuda[0] < needs:
-        return _old_driver(machine.driver.cuda, version, needs)
+        return _old_driver(machine.driver.cuda, f"onnxruntime-gpu {version}", version, needs, "a version of it that is")
     if missing:
         return (
             "missing library",
@@ -143,6 +145,9 @@ def _tensorrt(machine: Machine) -> _Verdict:
     if machine.driver is None or not machine.driver.devices:
         also = f" Also missing: {machine.tensorrt_library}." if lacks else ""
         return "no device", version, _no_device(machine) + also, _DEVICE_FIX
+    needs, have = _cuda_of_packages(machine.packages), machine.driver.cuda
+    if have[0] < needs:
+        return _old_driver(have, f"TensorRT {version}", version, needs, f"'tensorrt-cu{have[0]}' in its place,")
     if lacks:
         return (
             "missing library",
@@ -164,13 +169,23 @@ def _no_device(machine: Machine) -> str:
     return f"This machine has {found}."
 
 
-def _old_driver(have: tuple[int, int], version: str, needs: int) -> _Verdict:
+def _old_driver(have: tuple[int, int], what: str, version: str, needs: int, other: str) -> _Verdict:
     return (
         "wrong version",
         version,
-        f"onnxruntime-gpu {version} is built for CUDA {needs}; the driver here runs CUDA {have[0]}.{have[1]} at most.",
-        f"Update the driver, or install a version of onnxruntime-gpu that is built for CUDA {have[0]}.",
+        f"{what} is built for CUDA {needs}; the driver here runs CUDA {have[0]}.{have[1]} at most.",
+        f"Update the driver, or install {other} built for CUDA {have[0]}.",
     )
+
+
+def _cuda_of_packages(packages: Iterable[str]) -> int:
+    """Return the CUDA version that TensorRT's packages are named after; 0 where none is.
+
+    >>> _cuda_of_packages(["tensorrt", "tensorrt-cu13"])
+    13
+    """
+    named = (re.fullmatch(r"tensorrt-cu(\d+)", name) for name in packages)
+    return max((int(found.group(1)) for found in named if found), default=0)
 
 
 def _too_old(name: str, version: str, least: tuple[int, ...]) -> _Verdict:

@@ -57,7 +57,7 @@ def needs_values(feeds: Iterable[Any], output_types: Iterable[str]) -> bool:
 def value_of(array: NDArray[Any]) -> Any:
     """Return an OrtValue on the array's own memory, which it keeps alive; only a non-contiguous array is copied."""
     ort = require("onnxruntime", why="to run models", extra="cpu")
-    array = np.ascontiguousarray(array)
+    array = np.asarray(array, order="C")  # ascontiguousarray would make a scalar a vector
     number = _BY_DTYPE.get(array.dtype)
     if number is None:
         return ort.OrtValue.ortvalue_from_numpy(array)

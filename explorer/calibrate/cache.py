@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["SUFFIX", "Cache"]
 
 SUFFIX: Final = ".calibration.json"
-_VERSION: Final = 1  # raised when what is counted, or how a range is chosen, changes
+_VERSION: Final = 2  # raised when what is counted, or how a range is chosen, changes
 _MOST: Final = 16  # calibrations in a file; the oldest give way
 _REMOVE: Final = "Remove or rename it, or name another file."
 

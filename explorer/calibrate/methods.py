@@ -25,6 +25,7 @@ Floats = npt.NDArray[np.float64]
 
 LEVELS: Final = 128  # magnitudes that an int8 tells apart
 _ENTROPY_BINS: Final = 2048  # of TensorRT's histograms
+_LEAST_HELD: Final = 0.99  # share of the values that entropy represents at least (chosen here: see docs/int8.md)
 _SMOOTH: Final = 1e-4  # counts in a bin that would be empty, as in MXNet's and ONNX Runtime's calibrators
 _EQUAL: Final = 1e-10  # divergences that differ by less are equal: ten times what float64 sums of logarithms err by
 
@@ -82,13 +83,18 @@ def amax_of(seen: StreamedHistogram, method: str, percentile: float) -> float:
 def entropy_bins(counts: npt.NDArray[np.int64], levels: int = LEVELS) -> int:
     """Return how many bins of a histogram of |x| are to be represented so that least information is lost.
 
-    For each number of bins, from ``levels`` to all: the reference distribution has what lies beyond in its last bin;
-    the quantised one is made of the bins alone, merged into ``levels`` groups, each group's sum spread evenly over its
-    bins that are not empty. The number with the least divergence (Kullback-Leibler) wins, and the largest of equals.
-    Where the last bin is empty but for what lies beyond, the quantised one counts `_SMOOTH` there.
+    For each number of bins, from ``levels`` and from what holds 99 % of the values on, to all: the reference
+    distribution has what lies beyond in its last bin; the quantised one is made of the bins alone, merged into
+    ``levels`` groups, each group's sum spread evenly over its bins that are not empty. The number with the least
+    divergence (Kullback-Leibler) wins, and the largest of equals. Where the last bin is empty but for what lies beyond,
+    the quantised one counts `_SMOOTH` there.
 
     The first bin counts as many as the second: it holds the zeros, of which a ReLU makes many, and int8 represents them
     exactly, so that they must not speak for a smaller range.
+
+    The 99 % are not in the sources, which try every number from ``levels`` on. What is cut off counts as if it lay in
+    the last bin, so that a range below nearly all values has a divergence of nothing, and would win: such are the
+    tensors without values near zero, as means, variances and sums of many terms are.
 
     Args:
         counts: shape (bins,), values with |x| in each bin from zero on; the last is not empty.
@@ -96,15 +102,17 @@ def entropy_bins(counts: npt.NDArray[np.int64], levels: int = LEVELS) -> int:
     """
     if counts.size <= levels:
         return int(counts.size)
-    candidates = np.arange(levels, counts.size + 1)
-    found = _divergences(counts, candidates, levels)
+    held = counts.astype(np.float64)
+    held[0] = held[1]
+    below = np.cumsum(held)
+    least = int(np.searchsorted(below, _LEAST_HELD * below[-1])) + 1
+    candidates = np.arange(max(levels, least), counts.size + 1)
+    found = _divergences(held, candidates, levels)
     return int(candidates[found <= found.min() + _EQUAL][-1])
 
 
-def _divergences(counts: npt.NDArray[np.int64], candidates: npt.NDArray[np.intp], levels: int) -> Floats:
+def _divergences(held: Floats, candidates: npt.NDArray[np.intp], levels: int) -> Floats:
     """Return the divergence for each candidate, from sums of what is left of each edge: no histogram is built."""
-    held = counts.astype(np.float64)
-    held[0] = held[1]
     total = held.sum()
     below = np.concatenate([[0.0], np.cumsum(held)])  # entry i: sum of the first i bins
     filled = np.concatenate([[0.0], np.cumsum(held > 0)])

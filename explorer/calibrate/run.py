@@ -16,7 +16,6 @@ from explorer.calibrate.calibration import Calibration
 from explorer.calibrate.histogram import BINS, StreamedHistogram
 from explorer.calibrate.methods import amax_of, check_method
 from explorer.errors import CalibrationError
-from explorer.model import hash_feeds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -84,10 +83,8 @@ def calibrate(
         raise CalibrationError(f"Calibration over {most} samples was asked for.", fix="Give at least 1; 500 is usual.")
     progress = progress or (lambda *_: None)
     feeds, rows = _spread(samples, most)
-    sha = hashlib.sha256()
-    hash_feeds(sha, feeds)
     blank = Calibration(
-        {}, method, rows, model.digest, sha.hexdigest(), percentile=percentile, random=samples.origin == "random"
+        {}, method, rows, model.digest, _hash_rows(feeds), percentile=percentile, random=samples.origin == "random"
     )
     store = Cache.beside(model, cache) if cache is not False else None
     if store is not None and (known := store.find(blank)) is not None:
@@ -110,6 +107,19 @@ def _spread(samples: Samples, most: int) -> tuple[list[Feeds], int]:
     count = len(samples) if sum(rows) <= most else max(1, most // samples.batch)
     chosen = np.unique(np.linspace(0, len(samples) - 1, count).round().astype(int)).tolist()
     return [samples.feeds[index] for index in chosen], sum(rows[index] for index in chosen)
+
+
+def _hash_rows(feeds: Sequence[Feeds]) -> str:
+    """Return a hash of names, types, shapes and values of what is fed, the same in batches of any size."""
+    sha = hashlib.sha256()
+    for name in sorted(feeds[0]):
+        first = feeds[0][name]
+        sha.update(f"{name} {first.dtype} {first.ndim} {first.shape[1:]}".encode())
+        # An input without a batch axis is one and the same array in every batch.
+        for array in {id(feed[name]): feed[name] for feed in feeds}.values():
+            text = array.dtype == object
+            sha.update(repr(array.tolist()).encode() if text else np.ascontiguousarray(array).tobytes())
+    return sha.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,6 +93,8 @@ class Analysis:
             return f"{text.share(number / elements)} {words}" if elements and number else ""
 
         saturates = saturating([rows.words("format")[row]])[0]
+        if reads := rows.saturates_on_reading(row):
+            return f"reads values beyond the range: {text.share(reads)}"
         if overflow := part("overflow", "saturate" if saturates else "overflow"):
             return f"{overflow}, to {text.quantity(rows.column('range_max_abs')[row], 2)}"
         if lost := part("nan", "become NaN"):

@@ -12,6 +12,8 @@ import typer
 from explorer.errors import CalibrationError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from explorer.calibrate import Calibration
     from explorer.model import Model
     from explorer.plan import Plan
@@ -80,8 +82,12 @@ class Int8Options:
         """
         return plan.use("int8", op_types=self.int8_op or (), layers=self.int8 or (), scopes=self.int8_scope or ())
 
-    def calibrate(self, x: Exploration) -> None:
+    def calibrate(self, x: Exploration, formats: Sequence[str]) -> None:
         """Give an exploration the ranges that the options name; without any it takes them from its own samples.
+
+        Args:
+            x: the exploration.
+            formats: the low formats that will run.
 
         Raises:
             CalibrationError: two sources are named, or the file is no calibration.
@@ -90,7 +96,7 @@ class Int8Options:
         known = self._from_file(x.model)
         if known is not None:
             x.calibration = known
-        elif "int8" in x.plan.formats:
+        elif "int8" in formats:
             method, most = str(self.calibration_method), self.calibration_samples
             x.calibrate(self.calibrate_on, method=method, samples=most)
 

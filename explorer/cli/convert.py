@@ -85,7 +85,7 @@ def _reasons(conversion: Conversion) -> Counter[tuple[str, str]]:
 
 
 def _show(model: Model, conversion: Conversion, written: tuple[Path, ...], *, top: int) -> None:
-    screen, low = console(), " and ".join(conversion.decisions.plan.formats)
+    screen, low = console(), " and ".join(conversion.decisions.formats)
     count = len(conversion.decisions.low_layers | conversion.decisions.int8_layers)
     facts = Facts()
     facts.add("layers", f"{count:,} of {len(model.layers):,} in {low} ({text.share(conversion.low_share)} of those "

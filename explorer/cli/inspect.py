@@ -86,7 +86,7 @@ def run_inspect(path: Path, *, match: str | None, ops_only: bool, as_json: bool)
 
 
 def _matching(model: Model, pattern: str) -> tuple[Layer, ...]:
-    matches = Rule("layer", pattern, "fp32").matcher()
+    matches = Rule("layer", pattern, "fp32").matcher(model)
     found = tuple(layer for layer in model.layers if matches(layer))
     if not found:
         raise PlanError(

@@ -14,6 +14,8 @@ from explorer.cli.calibration import Int8Options
 from explorer.errors import InputError, PlanError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from explorer.plan import Plan
     from explorer.session import Exploration, Progress
 
@@ -157,7 +159,7 @@ class PlanOptions(Int8Options):
         from explorer.plan import Plan  # noqa: PLC0415 - `--help` imports no numpy
 
         if self.plan_file is None:
-            made = Plan.preset(self.preset or Preset.FULL, format=self.low or LowFormat.FP16)
+            made = Plan.preset(str(self.preset or Preset.FULL), format=str(self.low or LowFormat.FP16))
         else:
             self._check_alone()
             made = Plan.load(self.plan_file)
@@ -239,8 +241,18 @@ class SampleOptions:
             found[name] = int(size)
         return found
 
-    def open(self, model: Path, plan: PlanOptions, *, command: str, progress: Progress) -> Exploration:
-        """Return the exploration that the options ask for; whatever can be refused at once is."""
+    def open(
+        self, model: Path, plan: PlanOptions, *, command: str, progress: Progress, formats: Sequence[str] = ()
+    ) -> Exploration:
+        """Return the exploration that the options ask for; whatever can be refused at once is.
+
+        Args:
+            model: the model's file.
+            plan: which layers run low.
+            command: the shell command, for the report.
+            progress: told how far it is.
+            formats: low formats that will run; without any those of the plan.
+        """
         from explorer.backends.gpus import get_gpu  # noqa: PLC0415 - `--help` imports no numpy
         from explorer.opening import open as open_session  # noqa: PLC0415
 
@@ -258,5 +270,5 @@ class SampleOptions:
             progress=progress,
         )
         exploration.command = command
-        plan.calibrate(exploration)
+        plan.calibrate(exploration, formats or exploration.plan.formats)
         return exploration

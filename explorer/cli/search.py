@@ -17,7 +17,7 @@ from explorer.cli.progress import Stages
 from explorer.cli.words import Facts, console, notes, show_written
 from explorer.export import replacing
 from explorer.report import text
-from explorer.search.formats import CPU
+from explorer.search.formats import CPU, asked_formats
 from explorer.search.search import MEASURING, VERIFYING
 
 if TYPE_CHECKING:
@@ -62,10 +62,11 @@ def run_search(
         with stages.stage(LOAD):
             check_folder(out)
             named = replace(samples, gpu_model=None) if samples.gpu_model == CPU else samples  # no GPU to look up
-            x = named.open(model, plan, command=command, progress=stages.report)
+            formats = asked_formats(plan.plan(), budget.formats)
+            x = named.open(model, plan, command=command, progress=stages.report, formats=formats)
             data = budget.labelled(samples.inputs)
         front = x.search(
-            formats=None if budget.formats is None else budget.formats.split(","),
+            formats=formats,
             metric=budget.metric,
             data=data,
             max_drop=budget.max_drop,

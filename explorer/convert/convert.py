@@ -17,6 +17,8 @@ from explorer.convert.weights import WeightReport, WeightSummary
 from explorer.model.pause import no_collection
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import onnx
 
     from explorer.calibrate.calibration import Calibration
@@ -34,7 +36,7 @@ _TF32_NOTE: Final = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Conversion:
     """A converted model and how it came to be.
 
@@ -43,7 +45,7 @@ class Conversion:
         decisions: what became of each layer, with reasons.
         casts: the Cast nodes that were inserted.
         weights: what the conversion of the weights did to their values.
-        notes: what could not be checked here, in words.
+        notes: what could not be checked here, or was asked for in vain, in words.
         refusal: why no ONNX file can hold the plan; the graph is then as it was. Empty where one can.
     """
 
@@ -63,6 +65,21 @@ class Conversion:
     def low_share(self) -> float:
         """Share of the layers with float32 tensors that the plan runs low; 0 where there are none."""
         return self.decisions.low_share
+
+    def __repr__(self) -> str:
+        name, decisions = self.decisions.typing.model.name, self.decisions
+        if self.refusal:
+            return f"Conversion of {name}, refused: {self.refusal}"
+        low, total = len(decisions.low_layers | decisions.int8_layers), self.weights.total
+        lost = f"{total.overflow:,} overflow, {total.flushed:,} flush to zero, {total.subnormal:,} go subnormal"
+        lines = [
+            f"Conversion of {name}: {low:,} of {len(decisions):,} layers in {' and '.join(decisions.formats)}, checked",
+            f"  casts    {len(self.casts):,} inserted",
+            f"  weights  {total.elements:,} values stored low: {lost}, {self.weights.clamped:,} clamped",
+            *(f"  note     {note}" for note in self.notes),
+            "  next     .decisions[layer_id]  .weights.worst()  .proto",
+        ]
+        return "\n".join(lines)
 
 
 def convert(
@@ -97,7 +114,7 @@ def convert(
             decisions = decide(plan, type_layers(model, plan.format, backend), int8)
         clone, refusal = model.clone(), _refusal(decisions)
         casts, weights = ((), ()) if refusal else _rewrite(clone, decisions, calibration, clamp=clamp)
-        notes = check_converted(clone, model, keep_io=plan.keep_io)
+        notes = (*check_converted(clone, model, keep_io=plan.keep_io), *_in_vain(decisions))
     if plan.format == "tf32" and not refusal:
         notes = (*notes, _TF32_NOTE)
     return Conversion(clone, decisions, casts, WeightSummary(weights), notes, refusal)
@@ -117,6 +134,16 @@ def _rewrite(
         pairs, quantised = insert_pairs(clone, replace(typing, calibration=calibration), layers)
         casts, weights = (*casts, *pairs), (*weights, *quantised)
     return casts, weights
+
+
+def _in_vain(decisions: Decisions) -> Iterator[str]:
+    """Yield the rules by which no layer has the int8 that they ask for beside the plan's format, with why."""
+    model, plan = decisions.typing.model, decisions.plan
+    for rule in plan.rules if decisions.int8 is not None else ():
+        if rule.format == _INT8:
+            named = [decisions[layer.id] for layer in filter(rule.matcher(model), model.layers)]
+            if all(each.format != _INT8 for each in named):
+                yield f"the rule '{rule}' gives no layer int8; {named[0].layer_id}: {named[0].reason}"
 
 
 def _refusal(decisions: Decisions) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Decisions", "decide"]
 
-_FP32 = "fp32"
+_FP32, _INT8 = "fp32", "int8"
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,13 @@ class Decisions:
 
     def __getitem__(self, layer_id: str) -> Decision:
         return self.by_layer[layer_id]
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """The low formats that layers run in, the plan's own first; that alone where none runs low."""
+        if not self.int8_layers:
+            return (self.plan.format,)
+        return (self.plan.format, _INT8) if self.low_layers else (_INT8,)
 
     @property
     def low_share(self) -> float:

@@ -47,6 +47,7 @@ def insert_pairs(
 
     Raises:
         ConversionError: there is no calibration, or the model's opset has no such operators.
+        InputError: a weight that is to be int8 has a NaN.
     """
     check_opset(typing.model, typing.format)
     pairs = _Pairs(model.graph, typing)
@@ -149,7 +150,7 @@ class _Pairs:
             tensor = value.const_value
             assert tensor is not None
             exact = np.asarray(tensor.numpy(), np.float32)
-            codes, scales = self._codes(exact, axis)
+            codes, scales = self._codes(exact, axis, f"The weight '{value.name}' of the layer '{layer.id}'")
             shaped = (
                 scales if axis is None else scales.reshape([-1 if each == axis else 1 for each in range(exact.ndim)])
             )
@@ -159,11 +160,11 @@ class _Pairs:
         return self.weights[value, axis]
 
     def _codes(
-        self, exact: npt.NDArray[np.float32], axis: int | None
+        self, exact: npt.NDArray[np.float32], axis: int | None, name: str
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
         if self.typing.format == "int8":
             scales = weight_scales(exact, axis)
-            return quantised(exact, scales, axis, least=-127), scales
+            return quantised(exact, scales, axis, least=-127, name=name), scales
         return cast_array(exact, self.typing.format), np.ones((), np.float32)
 
     def _bias(self, node: ir.Node, layer: Layer, w_scales: npt.NDArray[np.float32] | None) -> None:

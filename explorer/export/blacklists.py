@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from explorer.convert import Decisions
     from explorer.model import Layer, Model
 
-__all__ = ["TOOLS", "blacklist_text"]
+__all__ = ["TOOLS", "blacklist_text", "takes"]
 
 TOOLS: Final[Mapping[str, str]] = {
     "onnxconverter-common": "onnxconverter-common (float16)",
@@ -50,6 +50,11 @@ _CONVERTED: Final = ("fp16", "bf16")  # formats that converters know
 _TENSORRT: Final = ("trtexec", "polygraphy")
 _FLAGS: Final = ("int8",)  # formats that TensorRT 10's builder has a flag for beside them
 _UNNAMED: Final = 3  # layers that a note names
+
+
+def takes(tool: str, low: str) -> bool:
+    """Return whether a tool converts to a format, so that it can be given a blacklist of a plan of it."""
+    return low in _CONVERTED or (tool in _TENSORRT and low in _FLAGS)
 
 
 def blacklist_text(tool: str, model: Model, decisions: Decisions) -> tuple[str, str]:
@@ -71,7 +76,7 @@ def blacklist_text(tool: str, model: Model, decisions: Decisions) -> tuple[str, 
             fix=nearest(tool, TOOLS) or f"Known: {', '.join(TOOLS)}.",
         )
     low = decisions.plan.format
-    if low not in _CONVERTED and not (tool in _TENSORRT and low in _FLAGS):
+    if not takes(tool, low):
         raise ExportError(
             f"{tool} takes no blacklist of a plan of {low}.",
             why=f"It converts to {' or '.join(_CONVERTED)}; what {low} needs is in the converted model itself.",
@@ -213,7 +218,7 @@ _OLD_TENSORRT: Final = (
 def _trtexec(model: Model, decisions: Decisions, kept: Sequence[Layer]) -> tuple[str, list[str]]:
     names = [name for name in _names(kept) if not _SPECIAL.search(name)]
     left = len(_names(kept)) - len(names)
-    words = ["trtexec", f"--onnx={model.path or 'model.onnx'}", f"--{decisions.plan.format}"]
+    words = ["trtexec", f"--onnx={model.path or 'model.onnx'}", f"--{decisions.plan.format}", "--noTF32"]
     if names:
         chosen = ",".join(f"{name}:fp32" for name in names)
         words += ["--precisionConstraints=obey", f"--layerPrecisions={chosen}", f"--layerOutputTypes={chosen}"]

@@ -20,7 +20,7 @@ from explorer.backends.tensorrt.build import BuildSettings
 from explorer.backends.tensorrt.pairs import check_pairs
 from explorer.backends.tensorrt.shapes import InputRange, input_ranges, shape_words
 from explorer.errors import BackendError
-from explorer.export.blacklists import blacklist_text
+from explorer.export.blacklists import blacklist_text, takes
 from explorer.export.files import replacing
 from explorer.export.onnx_file import save_onnx
 from explorer.plan import NO_FORMAT
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from explorer.model import Model
     from explorer.plan import Plan
     from explorer.results import Results
+    from explorer.results.engine_builds import BuiltEngine
     from explorer.results.engines import EngineRuns, InspectedEngine
 
 __all__ = ["engine_metadata", "export_engine", "export_recipe", "trtexec_command", "weak_command"]
@@ -44,6 +45,11 @@ _MIB: Final = 1 << 20
 _LEVEL: Final = BuildSettings().optimization_level
 _SPECIAL: Final = re.compile(r"[:,']")  # what separates in trtexec's shapes: such a name stands in single quotes
 _TF32: Final = "tf32"
+_WEAK_BESIDE: Final = frozenset({"int8"})  # what a plan of another format may hold too
+_NO_RANGES: Final = (
+    "Where the model has no Q/DQ nodes int8 needs ranges: write them with explorer.calibrate.write_tensorrt_cache and "
+    "add --calib=FILE; without, trtexec makes them up."
+)
 
 
 def export_engine(
@@ -86,6 +92,7 @@ def engine_metadata(inspected: InspectedEngine, model: Model, engine: Path) -> d
     """Return what an engine came from and what it is, as plain values."""
     built, key = inspected.built, inspected.built.key
     ranges = {each.name: each for each in key.ranges}
+    rebuild, needs = _rebuild(built, model, engine)
     layers: Any = inspected.layers_json
     with suppress(ValueError):  # kept as text where it is no JSON
         layers = json.loads(inspected.layers_json)
@@ -107,13 +114,31 @@ def engine_metadata(inspected: InspectedEngine, model: Model, engine: Path) -> d
         "inputs": {name: tensors[name] for name in tensors if name in ranges},
         "outputs": {name: tensors[name] for name in tensors if name not in ranges},
         "engine": {"bytes": len(built.data), "sha256": hashlib.sha256(built.data).hexdigest(), "file": engine.name},
-        "rebuild": trtexec_command(
-            f"{engine.stem}.onnx", engine.name, built.decisions, key.ranges,
-            version=10 if key.tensorrt.startswith("10.") else 11, settings=built.settings,
-        ),
+        "rebuild": rebuild,
+        "rebuild_needs": needs,
         "layers": layers,
         "notes": list(built.notes),
     }  # fmt: skip
+
+
+def _rebuild(built: BuiltEngine, model: Model, engine: Path) -> tuple[str, str]:
+    """Return the command line that builds an engine again, and what it needs or cannot tell."""
+    key, weak = built.key, built.weak
+    if weak is not None:
+        command, note = weak_command(
+            model, built.decisions, engine.name, key.ranges, settings=built.settings, constraints=weak.constraints
+        )
+        return command, f"It builds from the source model, whose nodes it names as they are named there. {note}"
+    onnx = f"{engine.stem}.onnx"
+    command = trtexec_command(
+        onnx, engine.name, built.decisions, key.ranges,
+        version=10 if key.tensorrt.startswith("10.") else 11, settings=built.settings,
+    )  # fmt: skip
+    return command, (
+        f"{onnx} is the mixed model, which is not written with the engine: `precision-explorer export-engine MODEL "
+        f"--plan PLAN --recipe --out {engine.name}` writes it. PLAN is a file of what 'plan' holds here; where layers "
+        "are int8, add the calibration (--calibration) of this engine."
+    )
 
 
 def _range_document(found: InputRange) -> dict[str, Any]:
@@ -150,10 +175,9 @@ def export_recipe(
     engine = Path(path)
     onnx, script = engine.with_suffix(".onnx"), engine.with_suffix(".build.sh")
     ranges = input_ranges(results.model, results.samples)
-    written = save_onnx(conversion, results.model, onnx)
     files = (onnx.name, engine.name, conversion.decisions, ranges)
     new, old = (trtexec_command(*files, version=version, settings=settings) for version in _VERSIONS)
-    weak, note = weak_command(results.model, conversion.decisions)
+    weak, note = weak_command(results.model, conversion.decisions, engine.name, ranges, settings=settings)
     text = (
         "#!/bin/sh\n"
         "# Builds the engine and times it, as a whole and layer by layer; run it where TensorRT is.\n"
@@ -162,10 +186,11 @@ def export_recipe(
         'case "$(trtexec --help 2>&1)" in\n'
         f"*--stronglyTyped*)  # TensorRT 10\n{old}\n;;\n"
         f"*)  # TensorRT 11: every network is strongly typed\n{new}\n;;\nesac\n\n"
-        f"# The same plan, weakly typed, from the fp32 model. {note}\n{_commented(weak)}"
+        f"# The same plan, weakly typed, from the source model. {note}\n{_commented(weak)}"
     )
-    with replacing(script) as part:
+    with replacing(script) as part:  # both files or none
         part.write_text(text, encoding="utf-8")
+        written = save_onnx(conversion, results.model, onnx)
     return (*written, script)
 
 
@@ -184,7 +209,8 @@ def trtexec_command(
 ) -> str:
     """Return the ``trtexec`` command line that builds a strongly typed engine from the mixed ONNX model and times it.
 
-    It writes the engine's layers and their times beside the engine, from a run of their own.
+    It writes the engine's layers, their times, and the times of whole runs beside the engine; layers are timed in runs
+    of their own.
 
     Args:
         onnx: the mixed ONNX model.
@@ -194,22 +220,30 @@ def trtexec_command(
         version: TensorRT's major version.
         settings: what the builder is told.
     """
-    told, stem = settings or BuildSettings(), str(Path(engine).with_suffix(""))
-    words = ["trtexec", f"--onnx={onnx}", f"--saveEngine={engine}"]
+    words = ["trtexec", f"--onnx={onnx}"]
     if version == 10:
         words.append("--stronglyTyped")
-    words += _shape_flags([each for each in ranges if each.dynamic])
-    if not (decisions.plan.format == _TF32 and decisions.low_layers):
+    if not _is_tf32(decisions):
         words.append("--noTF32")
+    return shlex.join([*words, *_common_flags(engine, ranges, settings or BuildSettings())])
+
+
+def _is_tf32(decisions: Decisions) -> bool:
+    return decisions.plan.format == _TF32 and bool(decisions.low_layers)
+
+
+def _common_flags(engine: str | Path, ranges: tuple[InputRange, ...], told: BuildSettings) -> list[str]:
+    """Return the options that do not tell of precision."""
+    stem = str(Path(engine).with_suffix(""))
+    words = [f"--saveEngine={engine}", *_shape_flags([each for each in ranges if each.dynamic])]
     if told.optimization_level != _LEVEL:
         words.append(f"--builderOptimizationLevel={told.optimization_level}")
     if told.workspace_bytes is not None:
         words.append(f"--memPoolSize=workspace:{max(1, told.workspace_bytes // _MIB)}")
-    words += [
-        "--profilingVerbosity=detailed", f"--exportLayerInfo={stem}.layers.json",
-        f"--exportProfile={stem}.profile.json", "--separateProfileRun",
+    return [
+        *words, "--profilingVerbosity=detailed", f"--exportLayerInfo={stem}.layers.json",
+        f"--exportProfile={stem}.profile.json", f"--exportTimes={stem}.times.json", "--separateProfileRun",
     ]  # fmt: skip
-    return shlex.join(words)
 
 
 def _shape_flags(ranges: list[InputRange]) -> list[str]:
@@ -226,6 +260,40 @@ def _name(name: str) -> str:
     return f"'{name}'" if _SPECIAL.search(name) else name
 
 
-def weak_command(model: Model, decisions: Decisions) -> tuple[str, str]:
-    """Return the weakly typed ``trtexec`` command line (TensorRT 10 and older), and what it cannot express."""
-    return blacklist_text("trtexec", model, decisions)
+def weak_command(
+    model: Model,
+    decisions: Decisions,
+    engine: str | Path,
+    ranges: tuple[InputRange, ...] = (),
+    *,
+    settings: BuildSettings | None = None,
+    constraints: Literal["obey", "prefer"] = "obey",
+) -> tuple[str, str]:
+    """Return the weakly typed ``trtexec`` command line (TensorRT 10 and older), and what it cannot express.
+
+    It builds from the source model. Of a format that weakly typed networks do not have there is none: it is empty.
+
+    Args:
+        model: the source model.
+        decisions: of the plan.
+        engine: as in `trtexec_command`, and so are ``ranges`` and ``settings``.
+        ranges: likewise.
+        settings: likewise.
+        constraints: whether the build fails where a constraint cannot be kept.
+    """
+    low = decisions.plan.format
+    if low == _TF32:
+        words = ["trtexec", f"--onnx={model.path or 'model.onnx'}", *([] if _is_tf32(decisions) else ["--noTF32"])]
+        notes = ["TF32 is on by itself there: it takes no flag and no blacklist."]
+    elif takes("trtexec", low):
+        text, note = blacklist_text("trtexec", model, decisions)
+        chosen = {"--precisionConstraints=obey": f"--precisionConstraints={constraints}"}
+        words = [chosen.get(word, word) for word in shlex.split(text)]
+        others = sorted({each.format for each in decisions} & _WEAK_BESIDE - {low})
+        words += [f"--{each}" for each in others]
+        notes = [note, "What runs low is left to TensorRT's choice among these formats and fp32."]
+        if "int8" in (low, *others):
+            notes.append(_NO_RANGES)
+    else:
+        return "", f"There is none: weakly typed networks have no {low}."
+    return shlex.join([*words, *_common_flags(engine, ranges, settings or BuildSettings())]), " ".join(notes)

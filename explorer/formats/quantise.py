@@ -78,7 +78,9 @@ def weight_scales(values: Float32Array, axis: int | None) -> Float32Array:
     return np.asarray(np.where(scales > 0, scales, np.float32(1)))
 
 
-def quantised(values: Float32Array, scales: npt.ArrayLike, axis: int | None, *, least: int = _LEAST) -> Int8Array:
+def quantised(
+    values: Float32Array, scales: npt.ArrayLike, axis: int | None, *, least: int = _LEAST, name: str = "The array"
+) -> Int8Array:
     """Return the codes of values, as QuantizeLinear with a zero point of 0 gives them.
 
     Args:
@@ -86,6 +88,7 @@ def quantised(values: Float32Array, scales: npt.ArrayLike, axis: int | None, *, 
         scales: one positive scale, or, along ``axis``, one a channel.
         axis: the channels' dimension, which may be negative; None for a single scale.
         least: the lowest code; -127 keeps the codes symmetric, as weights have them.
+        name: what the values are, for the message where they cannot be quantised.
 
     Returns:
         Codes from ``least`` to 127, in the shape of ``values``.
@@ -102,9 +105,9 @@ def quantised(values: Float32Array, scales: npt.ArrayLike, axis: int | None, *, 
         codes = np.asarray(np.divide(values, steps), np.float32)
     if np.isnan(codes).any():
         raise InputError(
-            "The array has a NaN, which int8 cannot hold.",
+            f"{name} has a NaN, which int8 cannot hold.",
             why="Whatever number took its place would hide the error.",
-            fix="Keep this tensor in a floating-point format, or find where the NaN comes from.",
+            fix="Keep what reads it in a floating-point format, or find where the NaN comes from.",
         )
     np.rint(codes, out=codes)
     np.clip(codes, np.float32(least), np.float32(_LARGEST), out=codes)

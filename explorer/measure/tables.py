@@ -85,8 +85,12 @@ def errors_table(
     *,
     incomparable: Iterable[str],
     provenance: str,
+    reads_beyond: npt.NDArray[np.float64] | None = None,
 ) -> pd.DataFrame:
-    """Return one row a layer: its decision, its local and accumulated error, and what its values lose in the format."""
+    """Return one row a layer: its decision, its local and accumulated error, and what its values lose in the format.
+
+    What a layer makes loses nothing in a format that it runs in and does not store its result in.
+    """
     assert isinstance(local.sums, ErrorSums)
     assert isinstance(accumulated.sums, ErrorSums)
     assert isinstance(ranges.sums, RangeSums)
@@ -94,6 +98,7 @@ def errors_table(
     notes = [
         _note(layer, decisions, lost, measured=bool(seen)) for layer, seen in zip(layers, local.measured, strict=True)
     ]
+    lossy = np.array([_rounds_result(layer, decisions) for layer in layers], dtype=np.int64)
     # A layer that no switch reaches computes the same under every plan: its error is zero, without measuring it.
     same = ranges.measured & ~accumulated.measured
     return pd.DataFrame(
@@ -107,15 +112,23 @@ def errors_table(
             "acc_sqnr_db": np.where(same, np.inf, accumulated.column(accumulated.sums.sqnr_db)),
             "acc_rel_l2": np.where(same, 0.0, accumulated.column(accumulated.sums.rel_l2)),
             "acc_max_abs": np.where(same, 0.0, accumulated.column(accumulated.sums.max_error)),
-            "overflow": ranges.sums.overflow,
+            "overflow": ranges.sums.overflow * lossy,
             "nan": local.sums.nan,
-            "subnormal": ranges.sums.subnormal,
-            "flushed": ranges.sums.flushed,
+            "subnormal": ranges.sums.subnormal * lossy,
+            "flushed": ranges.sums.flushed * lossy,
             "elements": ranges.sums.elements,
+            "reads_beyond": np.nan if reads_beyond is None else reads_beyond,
             "provenance": np.where(ranges.measured, provenance, ""),
             "note": notes,
         }
     )
+
+
+def _rounds_result(layer: Layer, decisions: Decisions) -> bool:
+    """Return whether a layer stores a result in the format that it runs in, or would, where it runs high."""
+    int8 = decisions.int8 if layer.id in decisions.int8_layers else None
+    chosen = layer.id in decisions.low_layers or int8 is not None
+    return not chosen or any((int8 or decisions.typing).layers[layer.id].low_outputs)
 
 
 def _note(layer: Layer, decisions: Decisions, incomparable: set[str], *, measured: bool) -> str:

@@ -186,7 +186,8 @@ class _Layers:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.weights = set(model.weights) - {spec.name for spec in model.inputs}
+        # Weights, and what is moved or quantised of them: training with quantisation leaves them in fp32 in the file.
+        self.constants = set(model.weights) - {spec.name for spec in model.inputs}
         self.returned = {spec.name for spec in model.outputs}
         self.readers: dict[str, list[Layer]] = {}
         for layer in model.layers:
@@ -215,8 +216,10 @@ class _Layers:
     def _read(self, layer: Layer) -> None:
         first = layer.inputs[0] if layer.inputs else ""
         if layer.op == _DEQUANTIZE:
-            held = self.stored if first in self.weights else self.data
+            held = self.stored if first in self.constants else self.data
             held[layer.outputs[0]] = self._codes(first)
+        elif layer.op in (_QUANTIZE, *_MOVES) and self.constants.issuperset(filter(None, layer.inputs)):
+            self.constants.update(layer.outputs)
         elif layer.op in _MOVES:
             for held in (self.data, self.stored):
                 if first in held:

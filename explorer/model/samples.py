@@ -85,7 +85,8 @@ def hash_feeds(sha: hashlib._Hash, feeds: Iterable[Feeds]) -> None:
     for feed in feeds:
         for name, array in sorted(feed.items()):
             sha.update(f"{name} {array.dtype} {array.shape}".encode())
-            sha.update(np.ascontiguousarray(array).tobytes() if array.dtype != object else repr(array).encode())
+            strings = array.dtype == object  # whose own repr numpy shortens
+            sha.update(repr(array.tolist()).encode() if strings else array.tobytes())
 
 
 def load_samples(

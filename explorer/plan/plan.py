@@ -15,7 +15,7 @@ from explorer.formats import FORMATS
 from explorer.plan.presets import PRESETS, SAFE_BLOCK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable, Mapping
 
     from explorer.model import Layer, Model
 
@@ -35,7 +35,8 @@ class Rule:
     Attributes:
         kind: ``op`` (operator type), ``layer`` (glob over id, name, and scope with them) or ``scope`` (the scope and
             all below it).
-        pattern: what to match; ``*`` and ``?`` as in file names, ``/`` is an ordinary letter.
+        pattern: what to match; ``*`` and ``?`` as in file names, ``/`` is an ordinary letter. The id of a layer means
+            that layer alone, whatever it is made of.
         format: the format to run in.
     """
 
@@ -43,9 +44,15 @@ class Rule:
     pattern: str
     format: str
 
-    def matcher(self) -> Callable[[Layer], bool]:
-        """Return a predicate on layers, compiled once."""
+    def matcher(self, ids: Container[str] = ()) -> Callable[[Layer], bool]:
+        """Return a predicate on layers, compiled once.
+
+        Args:
+            ids: of the layers that there are: a pattern that is one of them, letter for letter, means that layer alone.
+        """
         pattern = self.pattern.strip("/") if self.kind == "scope" else self.pattern
+        if self.kind == "layer" and pattern in ids:
+            return lambda layer: layer.id == pattern
         if self.kind == "op":
             return lambda layer: fnmatch.fnmatchcase(layer.qualified_op, pattern)
         glob = re.compile(fnmatch.translate(pattern))
@@ -252,9 +259,9 @@ class Plan:
         Raises:
             PlanError: one names nothing; the nearest names are told.
         """
-        preset = {("op", op) for op in SAFE_BLOCK}
+        preset = {Rule("op", op, _HIGH) for op in SAFE_BLOCK}
         for rule in self.rules:
-            if (rule.kind, rule.pattern) in preset or any(map(rule.matcher(), model.layers)):
+            if rule in preset or any(map(rule.matcher(), model.layers)):
                 continue
             known = {
                 "op": {layer.qualified_op for layer in model.layers},
@@ -283,7 +290,7 @@ class Plan:
             by_op.setdefault(layer.qualified_op, []).append(layer)
         for rule in self.rules:
             candidates = by_op.get(rule.pattern, ()) if rule.kind == "op" and "*" not in rule.pattern else model.layers
-            wish, matches = Wish(rule.format, _because(rule), "rule"), rule.matcher()
+            wish, matches = Wish(rule.format, _because(rule), "rule"), rule.matcher(model)
             for layer in candidates:
                 if matches(layer):
                     found[layer.id] = wish

@@ -163,6 +163,8 @@ def rounded_weight(
 ) -> npt.NDArray[np.float32]:
     """Return a weight as a low layer sees it: stored in the format, read as float32.
 
+    NaN stays NaN in every format, so that it is seen; conversion refuses to store it in int8.
+
     Args:
         values: of the weight.
         typing: what each layer may be; for int8 with its calibration.
@@ -172,15 +174,16 @@ def rounded_weight(
     Raises:
         CalibrationError: a bias of int8, in steps that depend on the layer's data, is asked for, and the range of that
             is not known.
-        InputError: int8 cannot hold it: it has NaN.
     """
     if typing.format != "int8":
         return rounded_elements(values, typing.format)
     if index == bias_input(typing, layer):
         return _rounded_bias(values, typing, layer)
     axis = weight_axis(typing.model, layer, index)
-    scales = weight_scales(values, axis)
-    return dequantised(quantised(values, scales, axis, least=-127), scales, axis)
+    scales, lost = weight_scales(values, axis), np.isnan(values)
+    stored = dequantised(quantised(np.where(lost, np.float32(0), values), scales, axis, least=-127), scales, axis)
+    np.copyto(stored, values, where=lost)
+    return stored
 
 
 def rounded_elements(values: npt.NDArray[np.float32], low_format: str) -> npt.NDArray[np.float32]:

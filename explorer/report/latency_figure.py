@@ -93,7 +93,8 @@ def _summary(names: list[str], bars: NDArray[np.float64], low: str, provenance: 
     measured_wide = not np.isnan(wide)
     sums = [(wide, "in fp32")] * measured_wide + [(plan, f"under the plan with {low}")] * bool(low)
     words = f"Sum over the layers, {provenance}: {', '.join(f'{text.duration(us)} {what}' for us, what in sums)}."
-    shares = bars[:, 0] / wide if measured_wide else bars[:, 1:].sum(axis=1) / (plan or 1.0)
+    # A sum of zero, which has no shares, is none to divide by.
+    shares = bars[:, 0] / (wide or 1.0) if measured_wide else bars[:, 1:].sum(axis=1) / (plan or 1.0)
     if wide > 0 or (not measured_wide and plan > 0):
         most = [f"{html.unescape(name)} ({text.share(shares[row])})" for row, name in enumerate(names[:3])]
         words += f" Most of the {'fp32 ' if measured_wide else ''}time goes to {text.join(most)}."

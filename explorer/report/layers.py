@@ -92,6 +92,13 @@ class Layers:
         unknown = np.isnan(self.column("local_sqnr_db")) & np.isnan(self.column("acc_sqnr_db"))
         return np.asarray(unknown & self.floats & ~self.broken & ~self.broken_alone, dtype=bool)
 
+    def saturates_on_reading(self, row: int) -> float:
+        """Return the share of what a layer reads that saturates, where that is more than of what it makes; else 0."""
+        if "reads_beyond" not in self.frame or not saturating([self.words("format")[row]])[0]:
+            return 0.0
+        reads, elements = self.column("reads_beyond")[row], self.column("elements")[row]
+        return float(reads) if reads * elements > self.column("overflow")[row] else 0.0
+
     def column(self, name: str) -> NDArray[np.float64]:
         """Return a column of figures, NaN where a layer has none."""
         return np.asarray(self.frame[name].to_numpy(dtype=np.float64, na_value=np.nan))

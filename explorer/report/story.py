@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -79,7 +79,8 @@ class WorstLayer:
 
 def verdict(data: ReportData, layers: Layers) -> Finding:
     """Return the one sentence that the report comes down to."""
-    fmt, total = text.join(layers.low_formats(data.plan.format)), len(layers.frame)
+    layers, total = _chosen(data, layers), len(layers.frame)
+    fmt = text.join(layers.low_formats(data.plan.format))
     outputs = broken_outputs(data.output_error)
     broken_layers = int(layers.broken.sum())
     spread = _accuracy_words(data)
@@ -90,11 +91,18 @@ def verdict(data: ReportData, layers: Layers) -> Finding:
         )
         return Finding(icon="stop", title=f"{fmt} breaks this model", body=body)
     if not layers.low.any():
-        return Finding(
+        told = next((_drawn(each) for each in data.findings if each.id == "nothing-low"), None)
+        return told or Finding(
             icon="note", title=f"Nothing runs in {fmt} under this plan",
             body=Markup("All {} keep fp32, so there is no error to show.").format(text.plural(total, "layer")),
         )  # fmt: skip
     return _finite_verdict(data, layers, spread)
+
+
+def _chosen(data: ReportData, layers: Layers) -> Layers:
+    """Return the layers with those low that the plan made so: what came quantised says nothing for the plan."""
+    given = [layer for each in data.findings if each.id == "came-quantised" for layer in each.layers]
+    return replace(layers, low=layers.low & ~layers.frame["id"].isin(given).to_numpy(dtype=bool))
 
 
 def _finite_verdict(data: ReportData, layers: Layers, spread: str) -> Finding:
@@ -111,6 +119,8 @@ def _finite_verdict(data: ReportData, layers: Layers, spread: str) -> Finding:
         body = Markup("{} not finite, yet the outputs stay finite. {}").format(
             text.plural(broken_layers, "layer is", "layers are"), kept
         )
+        if worst < POOR_DB:
+            return Finding(icon="stop", title=f"{fmt} breaks this model", body=body)
         return Finding(icon="warn", title=f"Layers overflow in {fmt}", body=body)
     if math.isnan(worst):
         return Finding(icon="note", title="The output error was not measured", body=every)
@@ -187,6 +197,8 @@ def _cause(layers: Layers, row: int) -> str:
         if number > 0:
             part = f" ({text.share(number / share_of)})" if share_of > 0 else ""
             parts.append(f"{text.plural(number, 'value')} {words}{part}")
+    if reads := layers.saturates_on_reading(row):
+        parts.insert(0, f"reads values beyond the range ({text.share(reads)})")
     return text.join(parts[:2]) or ("inf or NaN" if layers.broken[row] else "rounding")
 
 

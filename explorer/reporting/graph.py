@@ -17,6 +17,7 @@ from explorer.scene import (
     known_accuracy,
     num,
     ops_json,
+    outputs_json,
     plan_json,
     read_only_scene,
     search_json,
@@ -136,7 +137,7 @@ def _state(exploration: Exploration, data: ReportData, layers: Layers) -> Json:
         "redo": 0,
         "ops": ops_json(exploration.decisions()),
         "headline": _headline(data, layers),
-        "outputs": _outputs(data),
+        "outputs": outputs_json(data.output_error),
         "tried": _tried(exploration),
         "findings": findings_json(data.findings, exploration.model),
         "search": _search(exploration),
@@ -183,21 +184,6 @@ def _worst_db(data: ReportData) -> float | None:
     if ratios.size == 0:
         return None
     return float("-inf") if np.isnan(ratios).any() else float(ratios.min())
-
-
-def _outputs(data: ReportData) -> list[Json]:
-    rows: Any = data.output_error.itertuples()
-    return [
-        {
-            "name": row.output,
-            "sqnr_db": num(row.sqnr_db),
-            "rel_l2": num(row.rel_l2),
-            "max_abs": num(row.max_abs),
-            "overflow": int(row.overflow),
-            "nan": int(row.nan),
-        }
-        for row in rows
-    ]
 
 
 def _search(exploration: Exploration) -> Json:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-import threading
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from explorer.backends.tensorrt.weak import WeakPlan
 from explorer.errors import BackendError
 from explorer.model.wire import serialized
 from explorer.plan import NO_FORMAT
+from explorer.results.gpu_turn import gpu_turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -123,7 +123,6 @@ class EngineBuilds:
         self.strong, self.obey = strong, obey
         self._engines: Cache | None = engine_cache() if keep else None
         self._timings: Cache | None = timing_cache() if keep else None
-        self._turn = threading.RLock()  # one build or measurement at a time: others on the GPU would disturb it
         self._last: BuiltEngine | None = None
 
     def built(self, wanted: Wanted) -> BuiltEngine:
@@ -134,13 +133,13 @@ class EngineBuilds:
             ConversionError: the plan cannot be converted.
             RunCancelled: it was cancelled.
         """
-        with self._place() as place:
+        with self._place(wanted) as place:
             return self._built(place, wanted)
 
     @contextmanager
     def loaded(self, wanted: Wanted) -> Iterator[Loaded]:
         """Give an engine, loaded; one from the cache that does not load is built anew. Errors as of `built`."""
-        with self._place() as place:
+        with self._place(wanted) as place:
             built = self._built(place, wanted)
             try:
                 engine = Engine(place.trt, place.api, built.data, place.gpu)
@@ -153,13 +152,21 @@ class EngineBuilds:
             yield Loaded(place.trt, engine, built)
 
     @contextmanager
-    def _place(self) -> Iterator[_Place]:
+    def _place(self, wanted: Wanted) -> Iterator[_Place]:
         require_ready(self.device)
         trt, api = load_tensorrt()
         if not self.strong:
             api.require_weak()
-        with self._turn, open_device(self.device) as gpu:
+        self._calibrate(wanted)
+        with gpu_turn(self.device, wanted.cancel), open_device(self.device) as gpu:
             yield _Place(trt, api, gpu)
+
+    def _calibrate(self, wanted: Wanted) -> None:
+        """Find the scales of an int8 plan where there are none yet: that runs the model, which needs no GPU."""
+        results, decisions = self.results, self.results.decisions(wanted.plan, wanted.target)
+        if results.scales.known is None and results.scales.needed(wanted.plan, decisions):
+            with results.turn(wanted.cancel, wanted.progress):
+                results.scales.get()
 
     def _built(self, place: _Place, wanted: Wanted) -> BuiltEngine:
         wanted.cancel.check()

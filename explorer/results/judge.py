@@ -49,7 +49,7 @@ def judge_of(
         return float(sum(may.switchable for may in decisions.typing.layers.values()) - len(decisions.low_layers))
 
     exact = float("nan") if score is None else score(_exact(plan), None)
-    return Judge(run, cost, results.provenance(plan), score, exact)
+    return Judge(run, cost, results.provenance(plan, target), score, exact)
 
 
 def error_of(found: PlanErrors) -> float:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from explorer.backends.runtime import Cancel
     from explorer.plan import Plan
     from explorer.results.results import Results
 
@@ -88,26 +89,50 @@ class Latencies:
                     )
         return made
 
-    def known_measured(self, plan: Plan, target: str | None, backend: str) -> MeasuredLatency | None:
-        """Return the latency of a plan on a backend if it was measured, here or elsewhere."""
+    def known_measured(
+        self, plan: Plan, target: str | None, backend: str, *, device: int = 0
+    ) -> MeasuredLatency | None:
+        """Return the latency of a plan on a backend, and its GPU, if it was measured, here or elsewhere."""
         with self._results.light():
-            return self._measured.get((plan, target, backend))
+            return self._measured.get((plan, target, backend, device))
 
     def measure(
-        self, plan: Plan, target: str | None, backend: str, *, device: int = 0, runs: int = DEFAULT_RUNS
+        self,
+        plan: Plan,
+        target: str | None,
+        backend: str,
+        *,
+        device: int = 0,
+        runs: int = DEFAULT_RUNS,
+        cancel: Cancel | None = None,
+        progress: Callable[[str, int, int], None] | None = None,
     ) -> MeasuredLatency:
         """Return the latency of a plan as it runs on a backend here; measured once.
 
+        It takes the turns that it needs; its caller holds none, so that a GPU is never waited for inside one.
+
+        Args:
+            plan: the plan.
+            target: the backend whose kernels decide what may run low.
+            backend: where to run it.
+            device: index of the GPU.
+            runs: that medians are taken of.
+            cancel: stops it from another thread.
+            progress: called instead of the session's own.
+
         Raises:
             BackendError: the backend is not ready here, or what it would measure is no latency of the plan's formats.
+            RunCancelled: `cancel` was called.
         """
-        known = self.known_measured(plan, target, backend)
+        known = self.known_measured(plan, target, backend, device=device)
         if known is not None and known.result.runs >= runs:
             return known
         results = self._results
-        cancel, tell = results.caller()  # it takes its own turns: building an engine keeps no emulation waiting
-        result = measure_plan(results, plan, target, backend, device=device, runs=runs, cancel=cancel, progress=tell)
-        return self.take(plan, target, backend, MeasuredLatency(result, plan.format))
+        result = measure_plan(
+            results, plan, target, backend,
+            device=device, runs=runs, cancel=cancel, progress=progress or results.progress,
+        )  # fmt: skip
+        return self.take(plan, target, backend, MeasuredLatency(result, plan.format), device=device)
 
     def from_profile(
         self,
@@ -138,10 +163,12 @@ class Latencies:
         )
         return self.take(plan, target, IMPORTED, MeasuredLatency(result, plan.format))
 
-    def take(self, plan: Plan, target: str | None, backend: str, latency: MeasuredLatency) -> MeasuredLatency:
+    def take(
+        self, plan: Plan, target: str | None, backend: str, latency: MeasuredLatency, *, device: int = 0
+    ) -> MeasuredLatency:
         """Keep a latency that was measured, wherever it was, and tell those who watch."""
         with self._results.light():
-            self._measured[plan, target, backend] = latency
+            self._measured[plan, target, backend, device] = latency
         for watcher in tuple(self._watchers):
             watcher()
         return latency

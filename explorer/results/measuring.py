@@ -16,6 +16,7 @@ from explorer.convert.traits import Kind
 from explorer.errors import BackendError, nearest
 from explorer.model import Model, load_model
 from explorer.model.wire import serialized
+from explorer.results.gpu_turn import gpu_turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -89,10 +90,11 @@ def measure_plan(
 
         runner = engines or EngineRuns(results, device=device)
         return runner.measure(plan, target, runs=runs, cancel=token, progress=progress)
-    with results.turn(token, progress):
-        if backend == CUDA:
+    if backend == CUDA:  # timed from the host: a GPU that is shared, or a busy CPU, would spoil its times
+        with gpu_turn(device, token), results.turn(token, progress):
             found = _on_cuda(results, plan, target, device=device, runs=runs, progress=progress, cancel=token)
-        else:
+    else:
+        with results.turn(token, progress):
             found = _on_cpu(results, plan, target, runs=runs, progress=progress, cancel=token)
     return _described(found, results.decisions(plan, target), results.samples.batch_note)
 

@@ -19,6 +19,7 @@ from explorer.probe import AccumulatedError, Emulator
 from explorer.results.accuracy import Accuracy, accuracy_of
 from explorer.results.latencies import Latencies
 from explorer.results.provenance import provenance_of
+from explorer.results.reads import Reads
 from explorer.results.recent import Recent
 from explorer.results.scales import Scales
 from explorer.results.tried import TriedPlan, label_of
@@ -93,7 +94,7 @@ class Results:
     ) -> None:
         self.model, self.samples, self.threads = model, samples, threads
         self.tried: list[TriedPlan] = []
-        self._progress = progress
+        self.progress = progress
         self._light = threading.RLock()
         self._turn = threading.RLock()
         self._converting = threading.RLock()
@@ -110,6 +111,7 @@ class Results:
         self._front: Front | None = None
         self._front_watchers: list[Callable[[Front], None]] = []
         self.scales = Scales(self)
+        self.reads = Reads(self)
         self.latencies = Latencies(self)
 
     # -- what becomes of a plan ------------------------------------------------------------------------------------
@@ -137,25 +139,25 @@ class Results:
 
     def conversion(self, plan: Plan, target: str | None, *, clamp: bool) -> Conversion:
         """Return the converted, checked model."""
-        key = (plan, target, clamp)
+        decisions = self.decisions(plan, target)
+        calibration = self.scales.of(plan, decisions)  # before the lock: a calibration waits for its turn to run
+        key = (plan, target, clamp, calibration)
         with self._converting:
             if self._conversion is None or self._conversion[0] != key:
-                decisions = self.decisions(plan, target)
                 made = convert(
                     self.model,
                     plan,
                     backend=target,
                     clamp=clamp,
                     decisions=decisions,
-                    calibration=self.scales.of(plan, decisions),
+                    calibration=calibration,
                 )
                 self._conversion = (key, made)
             return self._conversion[1]
 
-    def provenance(self, plan: Plan) -> str:
+    def provenance(self, plan: Plan, target: str | None) -> str:
         """Return how errors of a plan come to be."""
-        formats = plan.formats if _INT8 in plan.formats else (plan.format,)
-        return provenance_of(*formats, calibration=self.scales.known)
+        return provenance_of(*self.decisions(plan, target).formats, calibration=self.scales.known)
 
     def forget_int8(self) -> None:
         """Forget what was measured with the scales that were, or would have been."""
@@ -194,18 +196,14 @@ class Results:
     def running(self) -> Iterator[tuple[Cancel, Callable[[str, int, int], None]]]:
         """Take the turn, or share that of the caller; yields the token that stops it, and what tells its progress."""
         with self._turn:
-            yield self.caller()
-
-    def caller(self) -> tuple[Cancel, Callable[[str, int, int], None]]:
-        """Return the token that stops what is asked for now, and what tells its progress."""
-        return (self._run[0] if self._run else Cancel()), self._teller()
+            yield (self._run[0] if self._run else Cancel()), self._teller()
 
     def _tell(self, stage: str, done: int, count: int) -> None:
         self._teller()(stage, done, count)
 
     def _teller(self) -> Callable[[str, int, int], None]:
         own = self._run[1] if self._run else None
-        return own or self._progress
+        return own or self.progress
 
     def ready(self, low_format: str, target: str | None) -> Typing:
         """Return what each layer may be, with the scales that running it needs: without a calibration, one is made."""
@@ -317,7 +315,7 @@ class Results:
         if not found.output_sums.finite.all() and not found.exact_outputs:
             # What is lost is counted on the outputs themselves: the sums tell only that something is.
             found = self._accumulated(plan, target, keep=True)
-        made = self._summed(found, plan)
+        made = self._summed(found, plan, target)
         with self._light:
             self._errors[plan, target] = made
         return made
@@ -338,7 +336,7 @@ class Results:
         self.ranges(plan.format, target)
         return self._emulator(plan.format, target, mixed=bool(self.decisions(plan, target).int8_layers))
 
-    def _summed(self, found: AccumulatedError, plan: Plan) -> PlanErrors:
+    def _summed(self, found: AccumulatedError, plan: Plan, target: str | None) -> PlanErrors:
         pairs = [(found.exact_outputs.get(name), found.plan_outputs.get(name)) for name in found.outputs]
         broken = not found.output_sums.finite.all()
         counts = {
@@ -349,7 +347,10 @@ class Results:
         if self.samples.labels is not None:
             try:
                 accuracy = accuracy_of(
-                    self.samples.labels, found.exact_outputs, found.plan_outputs, provenance=self.provenance(plan)
+                    self.samples.labels,
+                    found.exact_outputs,
+                    found.plan_outputs,
+                    provenance=self.provenance(plan, target),
                 )
             except InputError as error:
                 accuracy = error
@@ -398,7 +399,7 @@ class Results:
                 sqnr_db=made.worst_db,
                 accuracy=made.accuracy.plan if isinstance(made.accuracy, Accuracy) else None,
                 low_share=self.low_share(plan, target),
-                error_provenance=self.provenance(plan),
+                error_provenance=self.provenance(plan, target),
             )
         )
 

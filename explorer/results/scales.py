@@ -41,8 +41,11 @@ class Scales:
 
     def of(self, plan: Plan, decisions: Decisions) -> Calibration | None:
         """Return the calibration where a plan runs layers in int8, else None."""
-        quantised = decisions.low_layers if plan.format == _INT8 else decisions.int8_layers
-        return self.get() if quantised else None
+        return self.get() if self.needed(plan, decisions) else None
+
+    def needed(self, plan: Plan, decisions: Decisions) -> bool:
+        """Return whether a plan runs layers in int8."""
+        return bool(decisions.low_layers if plan.format == _INT8 else decisions.int8_layers)
 
     def make(
         self,

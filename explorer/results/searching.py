@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+
 from explorer.backends.devices import device_here
 from explorer.backends.gpus import get_gpu
 from explorer.backends.runtime import Cancel
@@ -77,6 +79,7 @@ class Quest:
         typings = [self._ready(results, cancel, name, target) for name in formats]
         costs = costs_of(results, typings, settings.gpu_model, cancel)
         judge = judge_of(results, settings.plan, target, settings.gpu_model, self._score(results, target))
+        self._check_metric(judge.exact_score)
         judge = judged_by(judge, results, typings, costs, settings.gpu_model)
         pairs = zip(typings, costs, strict=True)
         grounds = [self._ground(results, settings, *pair, judge=judge, cancel=cancel) for pair in pairs]
@@ -119,6 +122,15 @@ class Quest:
     def _asked(results: Results, cancel: Cancel, ask: Callable[[], T]) -> T:
         with results.turn(cancel):
             return ask()
+
+    def _check_metric(self, exact: float) -> None:
+        """Refuse a metric that compares no plans."""
+        if self.metric is not None and not np.isfinite(exact):
+            raise InputError(
+                f"The metric of the fp32 model is {exact}.",
+                why="A plan is judged by what it loses of that figure, so it has to be a number.",
+                fix="Try the metric on x.outputs()[0], with the labels of the same samples.",
+            )
 
     def _score(self, results: Results, target: str | None) -> Callable[[Plan, Cancel | None], float] | None:
         """Return what scores plans: on the samples themselves, or on other data."""

@@ -45,7 +45,8 @@ def costs_of(results: Results, typings: Sequence[Typing], gpu: str, cancel: Canc
         return [measured_costs(typing, results.samples.shapes, high, low)]
     if gpu:
         model, shapes, predictions = results.model, results.samples.shapes, results.latencies.predictions
-        return [roofline_costs(model, shapes, typing, gpu, predictions=predictions) for typing in typings]
+        found = [roofline_costs(model, shapes, typing, gpu, predictions=predictions) for typing in typings]
+        return [replace(each, provenance=f"{each.provenance}, {results.samples.batch_note}") for each in found]
     if len(typings) == 1:
         return [counted_costs(typings[0])]
     return list(counted_formats(typings[0], typings[1]))

@@ -52,7 +52,7 @@ class Trial:
 def trial(results: Results, plan: Plan, other: Plan, target: str | None, *, gpu_model: str | None) -> Trial:
     """Return what ``other`` changes against ``plan``; neither is listed among the plans tried."""
     before, after = (_figures(results, each, target, gpu_model) for each in (plan, other))
-    parts = [f"Output error {_error(before.error)} → {_error(after.error)} ({results.provenance(other)})"]
+    parts = [f"Output error {_error(before.error)} → {_error(after.error)} ({results.provenance(other, target)})"]
     if before.metric is not None and after.metric is not None:
         parts.append(f"accuracy {100 * before.metric:.1f} % → {100 * after.metric:.1f} %")
     if gpu_model is not None and before.latency_us is not None and after.latency_us is not None:

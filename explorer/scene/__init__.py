@@ -7,7 +7,7 @@ from explorer.scene.frame import decode_frame, encode_frame
 from explorer.scene.fronts import FrontColumns, ShownFront, known_accuracy, low_mask, search_json
 from explorer.scene.numbers import Num, num
 from explorer.scene.page import read_only_scene
-from explorer.scene.state import findings_json, ops_json, plan_json
+from explorer.scene.state import findings_json, ops_json, outputs_json, plan_json
 from explorer.scene.structure import encode, structure
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "low_mask",
     "num",
     "ops_json",
+    "outputs_json",
     "pair_count",
     "plan_json",
     "read_only_scene",

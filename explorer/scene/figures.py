@@ -157,16 +157,16 @@ def _column(count: int, table: pd.DataFrame | None, name: str, dtype: type = np.
 
 
 def _errors(count: int, errors: pd.DataFrame | None) -> dict[str, npt.NDArray[Any]]:
-    """Return the error columns; an SQNR is -inf where the low version holds infinities or NaN."""
+    """Return the error columns; where the low version holds NaN an SQNR is -inf, and an error infinite."""
     columns = {name: _column(count, errors, name) for name in _ERRORS}
     columns["nan"] = _column(count, errors, "nan", np.float64)
     if errors is not None:
         measured = _measured(errors)
         compared = measured & ~errors["note"].str.contains(_INCOMPARABLE, regex=False).to_numpy(np.bool_)
-        local, accumulated = columns["local_sqnr_db"], columns["acc_sqnr_db"]
-        local[np.isnan(local) & (columns["nan"] > 0)] = -np.inf
-        if "acc_sqnr_db" in errors:
-            accumulated[np.isnan(accumulated) & compared] = -np.inf
+        broken = {"local": columns["nan"] > 0, "acc": compared & ("acc_sqnr_db" in errors)}
+        for name in _ERRORS:
+            column, kind = columns[name], name.partition("_")[0]
+            column[np.isnan(column) & broken[kind]] = -np.inf if name.endswith("_sqnr_db") else np.inf
         columns["nan"][~measured] = np.nan
     return columns
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from explorer.plan import NO_FORMAT
+from explorer.scene.numbers import Num, num
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    import pandas as pd
 
     from explorer.advise import Finding
     from explorer.convert import Decisions
     from explorer.model import Layer, Model
     from explorer.plan import Plan
 
-__all__ = ["findings_json", "ops_json", "plan_json"]
+__all__ = ["findings_json", "ops_json", "outputs_json", "plan_json"]
 
 Json = dict[str, Any]
 
@@ -70,3 +74,26 @@ def ops_json(decisions: Decisions) -> list[Json]:
         }
         for op, number in count.most_common()
     ]
+
+
+def outputs_json(outputs: pd.DataFrame) -> list[Json]:
+    """Return the error of each output, as ``Exploration.output_error()`` gives it.
+
+    Every output was run: where its error is NaN it is not finite, which must not pass for not measured.
+    """
+    rows: Any = outputs.itertuples()
+    return [
+        {
+            "name": row.output,
+            "sqnr_db": _known(row.sqnr_db, -math.inf),
+            "rel_l2": _known(row.rel_l2, math.inf),
+            "max_abs": _known(row.max_abs, math.inf),
+            "overflow": int(row.overflow),
+            "nan": int(row.nan),
+        }
+        for row in rows
+    ]
+
+
+def _known(value: float, worst: float) -> Num:
+    return num(worst if math.isnan(value) else value)

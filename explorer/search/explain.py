@@ -22,6 +22,7 @@ __all__ = ["Explanation", "explain"]
 
 _SAME: Final = 1e-6  # of the error: a smaller change is none, since sums and their differences are rounded
 _SHOWN_US: Final = 0.05  # less is shown as no time at all
+_EITHER_WAY: Final = "other layers make an output inf or NaN, with it or without"
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,15 @@ class Explanation:
         typing: what each layer may be.
         low: by layer, whether it runs low.
         saves_us: by layer, latency when it runs in fp32 less latency when it runs low, casts and split kernels
-            included; below zero where running it low takes longer; NaN where it cannot run low.
+            included; below zero where running it low takes longer; NaN where it cannot run low, and where no latency
+            is known.
         costs: by layer, relative L2 error of the worst output when it runs low less when it runs in fp32; inf where it
             makes an output inf or NaN; NaN where it cannot run low, and where other layers break an output anyway.
         error: relative L2 error of the worst output under the plan.
         other_error: by layer, the same when this one changes its format; NaN where it cannot.
         pinned: layers that stay in fp32 since they break the model, with the reason.
-        latency_basis: how latencies came to be and of what device, such as ``predicted, H100-SXM``.
+        latency_basis: how latencies came to be and of what device, such as ``predicted, H100-SXM``; empty where none
+            is known.
     """
 
     typing: Typing
@@ -61,7 +64,7 @@ class Explanation:
         if not may.switchable:
             formatless = may.kind in (Kind.INERT, Kind.OBSERVE)
             return f"{'has no format to choose' if formatless else 'stays in fp32'}: {may.blocked}"
-        if np.isnan(self.saves_us[index]):
+        if np.isnan(self.other_error[index]):
             return "not searched: layers inside of control flow keep fp32"
         if self.low[index]:
             return f"runs in {self.typing.format}: {self._low(index)}"
@@ -74,32 +77,40 @@ class Explanation:
         time = self._time(index, ("saves", "costs"), "changes no latency")
         without, error = self.other_error[index], self.error
         if np.isnan(self.costs[index]):
-            return f"{time}; other layers make an output inf or NaN, with it or without"
+            return _joined("; ", time, _EITHER_WAY)
         if np.isinf(error):
-            return f"{time}, but makes an output inf or NaN"
+            return _joined(", but ", time, "makes an output inf or NaN")
         if self._same(index):
-            return f"free, adds no error and {time}"
-        return f"{time} and raises the predicted output error {_rise(without, error, self.costs[index])}"
+            return f"free, {_joined(' and ', 'adds no error', time)}"
+        rise = _rise(without, error, self.costs[index])
+        return _joined(" and ", time, f"raises the predicted output error {rise}")
 
     def _high(self, index: int) -> str:
         """In words, what a layer's running low would do."""
         time = self._time(index, ("save", "cost"), "change no latency")
         if np.isnan(self.costs[index]):
-            return f"{time}; other layers make an output inf or NaN, with it or without"
+            return f"{time or 'change nothing that shows'}; {_EITHER_WAY}"
         if np.isinf(self.other_error[index]):
-            return f"make an output inf or NaN, and {time}"
+            return _joined(", and ", "make an output inf or NaN", time)
         if self._same(index):
-            return f"add no error and {time}"
+            return _joined(" and ", "add no error", time)
         rise = _rise(self.error, self.other_error[index], self.costs[index])
-        return f"raise the predicted output error {rise} and {time}"
+        return _joined(" and ", f"raise the predicted output error {rise}", time)
 
     def _same(self, index: int) -> bool:
         return bool(abs(self.costs[index]) <= _SAME * max(self.error, self.other_error[index]))
 
     def _time(self, index: int, verbs: tuple[str, str], none: str) -> str:
+        """In words, what running it low does to the latency; empty where none is known."""
+        if not self.latency_basis:
+            return ""
         us = float(self.saves_us[index])
         words = none if abs(us) < _SHOWN_US else f"{verbs[us < 0]} {abs(us):,.1f} us"
         return f"{words} ({self.latency_basis})"
+
+
+def _joined(between: str, *parts: str) -> str:
+    return between.join(part for part in parts if part)
 
 
 def _rise(lower: float, higher: float, cost: float) -> str:
@@ -131,12 +142,13 @@ def explain(
         keep_io: whether the model's inputs and outputs stay in fp32.
     """
     fixed = np.isnan(costs.low_us)
-    saves_us = np.where(fixed, np.nan, _saved(costs, low, keep_io=keep_io))
+    unknown = fixed if costs.device else np.ones_like(fixed)  # what is counted is no time
+    saves_us = np.where(unknown, np.nan, _saved(costs, low, keep_io=keep_io))
     error, other = _errors(typing, noise, low, keep_io=keep_io)
     other[fixed] = np.nan
     with np.errstate(invalid="ignore"):  # inf - inf: broken either way
         added = np.where(low, error - other, other - error)
-    basis = f"{costs.provenance.partition(' ')[0]}, {costs.device}"
+    basis = f"{costs.provenance.partition(' ')[0]}, {costs.device}" if costs.device else ""
     return Explanation(typing, low, saves_us, added, error, other, {**noise.pinned, **(pinned or {})}, basis)
 
 

@@ -37,8 +37,8 @@ class LabelExplanation(Explanation):
     Attributes:
         formats: by label, the format.
         labels: by layer, its label.
-        us: labels x layers, what latency changes by when the layer takes the label; 0 where it has it, NaN where it
-            cannot have it.
+        us: labels x layers, what latency changes by when the layer takes the label (where none is known, what is
+            counted in its place); 0 where it has it, NaN where it cannot have it.
         errors: labels x layers, the error then.
         reasons: by format, layers that cannot have it, with the reason.
     """
@@ -143,8 +143,9 @@ def explain_labels(
     low = np.where(labels > 0, labels, np.where(choice.allowed[1], 1, formats - 1))
     pick = (low, np.arange(count))
     error = float(np.sqrt(now.max(initial=0.0)))
+    saves_us = us[0] - us[pick] if basis else np.full(count, np.nan)  # what is counted is no time
     return LabelExplanation(
-        first.typing, labels > 0, us[0] - us[pick], errors[pick] - errors[0], error,
+        first.typing, labels > 0, saves_us, errors[pick] - errors[0], error,
         np.where(labels > 0, errors[0], errors[pick]), reasons[1], basis,
         formats=choice.formats, labels=labels, us=us, errors=errors, reasons=tuple(reasons),
     )  # fmt: skip

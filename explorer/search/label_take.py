@@ -11,7 +11,7 @@ from explorer.search.labels import moves
 from explorer.search.take import Taker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LabelTaker"]
 
-_RUNS: Final = 10  # of plans that give layers back
-_SHARES: Final = (1.0, 0.25, 0.05, 0.0)  # of the moves that could be made; the last is one of them
-_SMALLEST_GAIN: Final = 1e-3  # of the latency: less is not worth a run
 _TINY: Final = 1e-300
 
 
@@ -53,9 +50,7 @@ class LabelTaker(Taker):
             InputError: no plan is so fast.
         """
         self._sides(lambda taker: taker.latency(budget))
-        point = super().latency(budget)
-        good = [each for each in self._front.run if each.latency_us <= budget]
-        return min([point, *good], key=lambda each: (each.worst, each.cost))
+        return super().latency(budget)
 
     def drop(self, budget: float) -> FrontPoint:
         """Return the fastest plan that loses at most ``budget`` of the metric.
@@ -74,32 +69,11 @@ class LabelTaker(Taker):
             except InputError:  # none of its plans keeps the budget; the front itself says why none does at all
                 continue
 
-    def _give_back(self, point: FrontPoint, budget: float) -> FrontPoint:
-        """Return the plan after moves that the budget leaves room for, those that save most for their error first."""
-        for _ in range(_RUNS):
-            chosen = self._moves(point.choice)
-            tried = set[int]()
-            for share in _SHARES:
-                count = max(1, int(share * len(chosen)))
-                if not chosen or count in tried:
-                    continue
-                tried.add(count)
-                made = self._front.point(self._applied(point.choice, chosen[:count]))
-                if made.error is None and made.cost >= point.cost * (1 - _SMALLEST_GAIN):
-                    continue
-                made, _ = self._front.measured(made.choice, cancel=self._cancel)
-                if made.error is not None and made.error <= budget and made.cost < point.cost:
-                    break
-            else:
-                return point
-            point = made
-        return point
-
-    def _moves(self, labels: npt.NDArray[Any]) -> list[tuple[npt.NDArray[np.intp], int]]:
+    def _moves(self, choice: npt.NDArray[Any]) -> list[tuple[npt.NDArray[np.intp], int]]:
         """Return moves that save time, of different layers, the best ratio of time to noise first."""
-        found = moves(self._labels.choice, labels)
+        found = moves(self._labels.choice, choice)
         ratio = np.where(found.us < 0, -found.us / np.maximum(found.noise, _TINY), -np.inf)
-        taken, chosen = np.zeros(labels.size, np.bool_), []
+        taken, chosen = np.zeros(choice.size, np.bool_), []
         for move in np.argsort(-ratio, kind="stable").tolist():
             layers = found.of(move)
             if found.us[move] >= 0:
@@ -110,10 +84,10 @@ class LabelTaker(Taker):
         return chosen
 
     def _applied(
-        self, labels: npt.NDArray[Any], chosen: list[tuple[npt.NDArray[np.intp], int]]
+        self, choice: npt.NDArray[Any], chosen: Sequence[tuple[npt.NDArray[np.intp], int]]
     ) -> npt.NDArray[np.int8]:
-        """Return the plan after several moves; those that the ones before forbid are left out."""
-        made = labels.astype(np.int8)
+        """Return the plan after moves; those that the ones before forbid are left out."""
+        made = choice.astype(np.int8)
         for layers, target in chosen:
             tried = made.copy()
             tried[layers] = target

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from explorer.convert.typing import HIGH
 from explorer.errors import InputError
 from explorer.formats import get_format
 from explorer.probe.noise import NoiseRuns
@@ -129,26 +130,37 @@ def sweep(
         progress: called with runs done, runs in all as far as known, and seconds left.
 
     Raises:
-        InputError: the model has no float32 output.
+        InputError: no layer has a format to choose, or the model has no float32 output.
         RunCancelled: `cancel` was called; what was measured is in the store.
     """
     sources = rounding_sources(typing)
+    if not any(spec.dtype == HIGH for spec in typing.model.outputs):
+        raise _nothing_to_search(sources)
     known = None if store is None else store.batches
     runs = NoiseRuns(typing, sources, samples, threads=threads, cancel=cancel, batches=known)
     if store is not None:
         store.batches = runs.batches
-    if not runs.outputs:
-        raise InputError(
-            "The model has no float32 output, so plans have no error to search by.",
-            why="The search minimises latency for a given error of the outputs.",
-            fix="Cut the model before its last ArgMax or Cast, so that it returns float32 scores.",
-        )
     made = _Sweep(typing, sources, runs, store=store, seconds=seconds, progress=progress or (lambda *_: None))
     try:
         yield from made.models(local, ranges)
     finally:  # also when it is cancelled
         if store is not None:
             store.save()
+
+
+def _nothing_to_search(sources: Sources) -> InputError:
+    """Return why a model without float32 outputs cannot be searched."""
+    if not len(sources):
+        return InputError(
+            "No layer of the model has a format to choose, so there is nothing to search.",
+            why="Only layers that read or make float32 values can run in another format.",
+            fix="Give a model in float32.",
+        )
+    return InputError(
+        "The model has no float32 output, so plans have no error to search by.",
+        why="The search minimises latency for a given error of the outputs.",
+        fix="Cut the model before its last ArgMax or Cast, so that it returns float32 scores.",
+    )
 
 
 class _Sweep:

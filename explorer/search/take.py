@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from explorer.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
     from explorer.backends.runtime import Cancel
@@ -22,8 +24,10 @@ _ROOM: Final = 0.97  # a budget that is kept to this share is used up
 _TIGHTER: Final = 0.9  # a plan that broke the promise is asked for this share of what would keep it in proportion
 _LESS: Final = (1.0, 0.94, 0.88, 0.8)  # of a budget of noise, that are looked at beside it
 _WIDER: Final = 1.1  # an error that gives a plan which was tried is raised by this
-_SHARES: Final = (1.0, 0.25, 0.05, 0.0)  # of the layers that could be given back; the last is one layer
+_SHARES: Final = (1.0, 0.25, 0.05, 0.0)  # of the moves that could be made; the last is one of them
+_SINGLES: Final = 4  # moves that are tried one by one, the best first
 _SMALLEST_GAIN: Final = 1e-3  # of the latency: less is not worth a run
+_TINY: Final = 1e-300  # in place of nothing, where it divides
 
 
 class Taker:
@@ -95,35 +99,44 @@ class Taker:
         return min(good, key=lambda point: (point.cost, point.error))
 
     def _give_back(self, point: FrontPoint, budget: float) -> FrontPoint:
-        """Return the plan with layers low again that the budget leaves room for, those that save most first."""
-        for _ in range(_RUNS):
-            candidates = self._candidates(point.mask)
-            if not candidates.size:
-                break
-            found = None
-            for share in _SHARES:
-                chosen = candidates[: max(1, int(share * candidates.size))]
-                low = point.mask.copy()
-                low[chosen] = True
-                made = self._front.point(low)
-                if made.error is None and made.cost >= point.cost * (1 - _SMALLEST_GAIN):
-                    continue
-                made, _ = self._front.measured(low, cancel=self._cancel)
-                if made.error is not None and made.error <= budget and made.cost < point.cost:
-                    found = made
+        """Return the plan after moves that the budget leaves room for, those that save most for their error first.
+
+        Many are made at once while that holds, then fewer, and at last one by one.
+        """
+        for share in _SHARES:
+            for _ in range(_RUNS):
+                better = self._better(point, budget, share)
+                if better is None:
                     break
-            if found is None:
-                break
-            point = found
+                point = better
         return point
 
-    def _candidates(self, low: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
-        """Return the layers that could run low and would save time, best ratio of time to error first."""
-        explained = self._front.explained(low)
-        free = ~low & self._front.free & (explained.saves_us > 0) & np.isfinite(explained.costs)
-        found = np.flatnonzero(free)
-        ratio = explained.saves_us[found] / np.maximum(explained.costs[found], 1e-12)
-        return found[np.argsort(-ratio, kind="stable")]
+    def _better(self, point: FrontPoint, budget: float, share: float) -> FrontPoint | None:
+        """Return a faster plan that keeps the budget: after some share of the moves, or after one of the first."""
+        moves = self._moves(point.choice)
+        for chosen in [moves[: int(share * len(moves))]] if share else [[move] for move in moves[:_SINGLES]]:
+            made = self._front.point(self._applied(point.choice, chosen))
+            if made.error is None and made.cost < point.cost * (1 - _SMALLEST_GAIN):
+                made, _ = self._front.measured(made.choice, cancel=self._cancel)
+            if made.error is not None and made.error <= budget and made.cost < point.cost:
+                return made
+        return None
+
+    def _moves(self, choice: npt.NDArray[Any]) -> list[Any]:
+        """Return what could run low and would save time, best ratio of time to noise first.
+
+        Here each is a variable of the problem: layers that run in one format move together.
+        """
+        problem = self._front.problem
+        low = problem.variables(choice)
+        us, noise = problem.core.steps(low)
+        found = np.flatnonzero(~low & (us < 0))
+        ratio = -us[found] / np.maximum(noise[found], _TINY)
+        return [*found[np.argsort(-ratio, kind="stable")]]
+
+    def _applied(self, choice: npt.NDArray[Any], chosen: Sequence[Any]) -> npt.NDArray[Any]:
+        """Return the plan after moves."""
+        return choice | np.isin(self._front.problem.place, np.array(chosen, np.intp))
 
     def latency(self, budget: float) -> FrontPoint:
         """Return the most exact plan that takes at most ``budget`` microseconds.
@@ -138,14 +151,17 @@ class Taker:
             )
         ask = budget
         for _ in range(_RUNS):
-            low = self._fill(max_us=ask)
-            point = self._front.point(low)
+            point = self._front.point(self._fill(max_us=ask))
             if point.latency_us <= budget:
-                return self._front.measured(low, cancel=self._cancel)[0]
+                self._front.measured(point.choice, cancel=self._cancel)
+                break
             ask *= 0.995 * budget / point.latency_us
         fastest = min(self._front.points, key=lambda each: each.latency_us)
-        if fastest.latency_us <= budget:
-            return self._front.measured(fastest.choice, cancel=self._cancel)[0]
+        if fastest.error is None and fastest.latency_us <= budget:
+            self._front.measured(fastest.choice, cancel=self._cancel)
+        kept = [each for each in self._front.run if each.latency_us <= budget and np.isfinite(each.worst)]
+        if kept:
+            return min(kept, key=lambda each: (each.worst, each.cost))
         raise InputError(
             f"No plan takes at most {budget:,.4g} us on {self._front.device}.",
             why=f"The fastest takes {fastest.latency_us:,.1f} us ({self._front.latency_provenance}).",

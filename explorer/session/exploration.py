@@ -83,7 +83,7 @@ class Exploration(Figures, Timed):
             self.ranges(),
             self.output_error(),
             accuracy=(known.exact, known.plan) if isinstance(known, Accuracy) else None,
-            weights=self.convert(clamp=clamp).weights.total,
+            weights=self.convert(clamp=clamp).weights,
             clamped=clamp,
             slow=slow,
         )

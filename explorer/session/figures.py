@@ -74,14 +74,16 @@ class Figures(Planned):
     @property
     def provenance(self) -> str:
         """How errors come to be."""
-        return self.results.provenance(self._plan)
+        return self.results.provenance(self._plan, self._target)
 
     def errors(self) -> pd.DataFrame:
         """Return one row a layer: decision and reason, local and accumulated error, counts of what is lost.
 
         ``local_*`` is the error when only that layer runs low on exact inputs; ``acc_*`` when the whole plan does.
         ``overflow``, ``subnormal`` and ``flushed`` count the elements of the layer's exact result that leave the
-        range of the low format, lose bits or become zero in it; ``nan`` those that its low version makes NaN.
+        range of the low format, lose bits or become zero in it, none where a low layer's result is not stored in it;
+        ``nan`` those that its low version makes NaN. ``reads_beyond`` is the share of what a low layer reads that lies
+        beyond the range, of the tensor with the largest share.
         """
         plan, target = self._plan, self._target
         ranges, local = (ask(plan, target) for ask in (self.results.plan_ranges, self.results.plan_local))
@@ -93,7 +95,8 @@ class Figures(Planned):
             local,
             accumulated.layers,
             incomparable=accumulated.found.incomparable,
-            provenance=self.results.provenance(plan),
+            reads_beyond=self.results.reads.beyond(plan, target),
+            provenance=self.results.provenance(plan, target),
         )
 
     def output_error(self) -> pd.DataFrame:
@@ -104,7 +107,7 @@ class Figures(Planned):
         if not sums.finite.all():
             sums = replace(sums, nan=errors.nan)
         overflow = dict(zip(names, errors.overflow.tolist(), strict=True))
-        return outputs_table(names, sums, overflow, provenance=self.results.provenance(plan))
+        return outputs_table(names, sums, overflow, provenance=self.results.provenance(plan, self._target))
 
     def ranges(self) -> pd.DataFrame:
         """Return one row a layer: where its exact fp32 values lie relative to the low format, known before any plan."""

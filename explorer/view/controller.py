@@ -17,10 +17,11 @@ from explorer.view.devices import device_named
 from explorer.view.edits import edited
 from explorer.view.frames import figures_frame
 from explorer.view.measuring import Measuring
-from explorer.view.runner import Desk, Runner
+from explorer.view.runner import Desk, Pace, Runner
 from explorer.view.searching import Searching
 from explorer.view.shown import Run, Shown
 from explorer.view.state import panel_state, run_state, search_state
+from explorer.view.timing import Timing
 from explorer.view.words import words_of
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ Listener = Callable[[Json, "bytes | None"], None]
 
 _QUIET_S = 0.02  # what one gesture changes is one run; a later click cancels it anyway
 _ADVICE_S = 0.2  # findings are read, not watched: they wait until the user pauses
-_PROGRESS_S = 0.1  # ten times a second is all that a progress bar needs
-_PROGRESS_SHARE = 20  # and at most a twentieth of the time goes into telling
 _PATIENCE_S = 0.5  # most runs end within it; a user who looks at a layer's values shall not wait much longer
 _CALLS = 100  # the latest calls are shown; `code` reproduces the state in any case
 
@@ -68,14 +67,13 @@ class Controller:
         self.reader = Desk()  # for what reads weights: it shall not wait for that
         self.picture = ""  # data: URL of the graph as it was seen last
         self._moving = self._quiet = False
-        self._may_stop = True  # the run that is under way has not given way yet
-        self._giving_way = False
-        self._told = (0.0, 0.0)  # when progress was told last, and how long that took
+        self._pace = Pace()
         self._listeners: list[Listener] = []
         self._runner = Runner(self._work, quiet_s=_QUIET_S)
         self._advisor = Runner(self._advise, quiet_s=_ADVICE_S)
         self.searching = Searching(self)
         self.measuring = Measuring(self)
+        self.timing = Timing(self)
         self._state: Json = {}
         self._figures = b""
         self._show_known()
@@ -113,7 +111,7 @@ class Controller:
     def publish_runs(self) -> None:
         """Tell the panels how the run and the search go, and nothing else."""
         with self.lock:
-            self._state = {**self._state, "run": run_state(self.run), "search": search_state(self)}
+            self._state = {**self._state, "run": run_state(self), "search": search_state(self)}
             for listener in tuple(self._listeners):
                 listener(self._state, None)
 
@@ -160,7 +158,9 @@ class Controller:
     def set_gpu(self, name: str) -> str:
         """Choose the device that latency is shown of, by its name; ``""`` for none. Return the Python call."""
         with self.lock:
-            self.gpu = device_named(name)
+            before, self.gpu = self.gpu, device_named(name)
+            if self.gpu != before:
+                self.timing.stop()
             self.measuring.again()
             self.publish()
             self._runner.request()
@@ -228,6 +228,7 @@ class Controller:
                 self.undo.append((plan, target))
                 self.redo.clear()
             self.revision += 1
+            self.timing.stop()
             self._show_known()
             self.searching.plan_changed()
             if self.shown is None or self.shown.revision != self.revision:
@@ -258,26 +259,19 @@ class Controller:
 
         A run gives way once; whoever asks again before it could end waits for it.
         """
-        stopped = not self._runner.wait(patience_s) and self._may_stop and self.run.state == "running"
-        if stopped:
-            self._may_stop, self._giving_way = False, True
-            self._runner.cancel()
-        try:
+        with self._runner.aside(patience_s), self.timing.aside(patience_s):
             yield
-        finally:
-            if stopped:
-                self._giving_way = False
-                self._runner.request()
 
     def cancel(self) -> None:
         """Stop the run, and what is being found for a budget; the search goes on."""
         self._runner.cancel()
+        self.timing.cancel()
         self.measuring.forget()
         self.searching.stop_taking()
         with self.lock:
             if self.run.state == "running":
                 self.run = Run("cancelled", seconds=self.run.seconds)
-                self.publish_runs()
+            self.publish_runs()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until figures are current and requests are answered; return whether that was reached in time."""
@@ -289,6 +283,7 @@ class Controller:
                 self.desk,
                 self.searching.desk,
                 self._runner,
+                self.timing,
                 self._advisor,
                 self.searching.looker,
             )
@@ -312,10 +307,11 @@ class Controller:
                 self.publish_runs()
         try:
             revision = self._calibrated(fork, revision, token)
+            known = self.shown is not None and self.shown.revision == revision
             self._measure(fork, revision, token)
-            run = Run("idle", seconds=time.perf_counter() - start)
+            run = Run("idle", seconds=None if known else time.perf_counter() - start)
         except RunCancelled:
-            if self._runner.wanted or self._giving_way:
+            if self._runner.wanted:
                 return  # the run that follows tells how it goes
             run = Run("cancelled", seconds=self.run.seconds)
         except Exception as error:  # noqa: BLE001 - the thread has no caller: what goes wrong is shown on the panel
@@ -332,6 +328,7 @@ class Controller:
         with self.lock:
             current = revision == self.revision
             self.revision += 1  # figures on screen are of the scales that were
+            self.timing.stop()
             self._show_known()
             self.publish()
             return self.revision if current else revision
@@ -350,12 +347,11 @@ class Controller:
             if news and revision == self.revision:
                 self.shown = Shown.of(revision, fork)
                 self.publish()
-        self._may_stop = True
         self._complete(fork, revision, token)
 
     def _complete(self, fork: Exploration, revision: int, token: Cancel) -> None:
         """Add what follows from errors: latency, and the casts of every plan tried."""
-        self.measuring.complete(fork, revision, token)
+        self.measuring.predict(fork, revision)
         gpu = self.gpu_model
         for each in fork.tried:
             token.check()
@@ -365,10 +361,16 @@ class Controller:
                 self.casts[key] = cast_count(decisions) + pair_count(decisions)
             if gpu and each.gpu_model != gpu:
                 fork.results.latencies.predict(*key, gpu)
+        self.timing.request(fork, revision)
+        if not self.timing.alone:
+            self.advise()
+
+    def advise(self) -> None:
+        """Find out, soon, what breaks and why."""
         self._advisor.request()
 
     def _advise(self, token: Cancel) -> None:
-        """Find out what breaks and why, beside the next run: it converts the model, which cannot be stopped."""
+        """Find what breaks, beside the next run: it converts the model, which cannot be stopped."""
         with self.lock:
             revision, fork, gpu = self.revision, self.x.fork(), self.gpu_model
         if fork.results.known_errors(fork.plan, fork.target) is None:
@@ -390,12 +392,11 @@ class Controller:
 
     def tell(self, stage: str, done: int, total: int) -> None:
         """Tell the panels how far a run is, not too often."""
-        now = time.monotonic()
-        last, took = self._told
-        if now - last < max(_PROGRESS_S, _PROGRESS_SHARE * took):
-            return
-        with self.lock:
-            if self.run.state == "running":
-                self.run = replace(self.run, stage=stage, done=done, total=total)
-                self.publish_runs()
-        self._told = (now, time.monotonic() - now)
+
+        def tell() -> None:
+            with self.lock:
+                if self.run.state == "running":
+                    self.run = replace(self.run, stage=stage, done=done, total=total)
+                    self.publish_runs()
+
+        self._pace.tell(tell)

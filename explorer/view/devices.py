@@ -15,11 +15,12 @@ Json = dict[str, Any]
 
 THIS_CPU: Final = "this CPU"  # stands among the GPUs: the model measured here, where others are predicted
 _CPU: Final = "onnxruntime-cpu"
-_BACKENDS: Final = {THIS_CPU: _CPU, "onnxruntime-cuda": "onnxruntime-cuda", "tensorrt": "tensorrt", IMPORTED: IMPORTED}
+_TENSORRT: Final = "tensorrt"
+_BACKENDS: Final = {THIS_CPU: _CPU, "onnxruntime-cuda": "onnxruntime-cuda", _TENSORRT: _TENSORRT, IMPORTED: IMPORTED}
 _LABELS: Final = {
     THIS_CPU: "this CPU, ONNX Runtime (int8 and fp32 plans)",
     "onnxruntime-cuda": "ONNX Runtime, CUDA",
-    "tensorrt": "TensorRT",
+    _TENSORRT: "TensorRT",
 }
 _NO_IMPORT: Final = "Nothing is imported: x.import_profile(...) reads what trtexec --exportProfile wrote elsewhere."
 
@@ -38,6 +39,14 @@ def device_named(name: str) -> str:
 def backend_of(device: str) -> str:
     """Return the backend that measures on a device; empty where latency is predicted, or not asked for."""
     return _BACKENDS.get(device, "")
+
+
+def builds(device: str) -> bool:
+    """Return whether plans are built into engines on a device: that takes minutes, and nothing else need wait for it.
+
+    Other devices time plans from the host, for seconds, and have the machine to themselves while they do.
+    """
+    return backend_of(device) == _TENSORRT
 
 
 def devices_json(*, imported: bool) -> list[Json]:

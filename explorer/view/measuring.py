@@ -17,6 +17,8 @@ from explorer.view.devices import IMPORTED, THIS_CPU, backend_of, devices_json
 from explorer.view.words import figure
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pandas as pd
 
     from explorer.backends.latency import LatencyResult
@@ -130,29 +132,48 @@ class Measuring:
         """Forget refusals: what was missing may be there now."""
         self._refused.clear()
 
-    def complete(self, fork: Exploration, revision: int, token: Cancel) -> None:
-        """Measure the plan, where the device is one that measures; what cannot be is kept as a refusal."""
-        c, results = self._c, fork.results
-        plan, target, backend = fork.plan, fork.target, self.backend
-        if c.gpu == THIS_CPU and results.latencies.known_cpu() is None:
-            with results.turn(token, c.tell):
-                fork.cpu_latency()
-            c.publish_if(revision)
+    def predict(self, fork: Exploration, revision: int) -> None:
+        """Predict the latency of the plan, where the device is a GPU: it stands in until it is measured."""
         gpu = self.gpu_model
-        if gpu and results.latencies.known_prediction(plan, target, gpu) is None:
+        if gpu and fork.results.latencies.known_prediction(fork.plan, fork.target, gpu) is None:
             fork.predicted_latency(gpu)
-            c.publish_if(revision)
-        key = (plan, target, backend)
-        if not backend or backend == IMPORTED or key in self._refused or self.known(plan, target) is not None:
+            self._c.publish_if(revision)
+
+    def missing(self, plan: Plan, target: str | None) -> bool:
+        """Return whether there is something to measure of a plan on the chosen device."""
+        return self._lacks_cpu() or self._lacks(plan, target)
+
+    def _lacks_cpu(self) -> bool:
+        return self._c.gpu == THIS_CPU and self._c.x.results.latencies.known_cpu() is None
+
+    def _lacks(self, plan: Plan, target: str | None) -> bool:
+        backend = self.backend
+        if not backend or backend == IMPORTED or (plan, target, backend) in self._refused:
+            return False
+        return self.known(plan, target) is None
+
+    def measure(self, fork: Exploration, token: Cancel, tell: Callable[[str, int, int], None]) -> None:
+        """Measure what is `missing` of a plan; what cannot be is kept as a refusal.
+
+        Args:
+            fork: an exploration with the plan.
+            token: stops it.
+            tell: called with what is being done, how much of it, and of how much.
+        """
+        latencies = fork.results.latencies
+        plan, target, backend = fork.plan, fork.target, self.backend
+        if self._lacks_cpu():
+            with fork.results.turn(token, tell):
+                fork.cpu_latency()
+            self._c.publish()
+        if not self._lacks(plan, target):
             return
         try:
-            with results.turn(token, c.tell):
-                results.latencies.measure(plan, target, backend)
+            latencies.measure(plan, target, backend, cancel=token, progress=tell)
         except RunCancelled:
             raise
         except ExplorerError as error:
-            self._refused[key] = error
-        c.publish_if(revision)
+            self._refused[plan, target, backend] = error
 
     def of_tried(self, each: TriedPlan) -> tuple[float | None, str]:
         """Return the latency of a plan that was tried, on the chosen device, and how it came to be."""

@@ -6,16 +6,19 @@ import threading
 import time
 import weakref
 from collections import deque
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from explorer.backends.runtime import Cancel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-__all__ = ["Desk", "Runner"]
+__all__ = ["Desk", "Pace", "Runner"]
 
 _WORKERS: weakref.WeakSet[Runner | Desk] = weakref.WeakSet()
+_TELL_S = 0.1  # ten times a second is all that a progress bar needs
+_TELL_SHARE = 20  # and at most a twentieth of the time goes into telling
 _END_S = 5.0  # that the end of the interpreter waits for work to stop
 
 
@@ -36,12 +39,14 @@ class Runner:
         self._wanted = False
         self._token: Cancel | None = None
         self._alive = False
+        self._aside = False  # it was stopped for others, and begins again after them
+        self._stood_aside = False  # so it was, and has not come to an end since
         _WORKERS.add(self)
 
     def request(self) -> None:
         """Run the work, soon; what runs now is out of date and stops."""
         with self._changed:
-            self._wanted, self._due = True, time.monotonic() + self._quiet
+            self._wanted, self._aside, self._due = True, False, time.monotonic() + self._quiet
             if self._token is not None:
                 self._token.cancel()
             if not self._alive:
@@ -52,15 +57,41 @@ class Runner:
     def cancel(self) -> None:
         """Stop what runs, and forget what is wanted."""
         with self._changed:
-            self._wanted = False
-            if self._token is not None:
-                self._token.cancel()
-            self._changed.notify_all()
+            self._aside = False
+            self._drop()
+
+    def _drop(self) -> None:
+        self._wanted = False
+        if self._token is not None:
+            self._token.cancel()
+        self._changed.notify_all()
+
+    @contextmanager
+    def aside(self, patience_s: float) -> Iterator[None]:
+        """Stop what does not end soon while the block runs; it begins again after.
+
+        It stands aside once: whoever asks again before it could end waits for it.
+
+        Args:
+            patience_s: what it is given to end by itself.
+        """
+        with self._changed:
+            ended = self._changed.wait_for(lambda: not self._alive, patience_s)
+            under_way = self._wanted or (self._token is not None and not self._token.cancelled)
+            if not ended and under_way and not self._stood_aside:
+                self._aside = self._stood_aside = True
+                self._drop()
+        try:
+            yield
+        finally:
+            with self._changed:
+                if self._aside:
+                    self.request()
 
     @property
     def wanted(self) -> bool:
-        """Whether there was a request since what runs began."""
-        return self._wanted
+        """Whether it begins again: there was a request since what runs began, or it stands aside."""
+        return self._wanted or self._aside
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until there is nothing left to do; return whether that was reached in time."""
@@ -78,6 +109,7 @@ class Runner:
                 raise
             with self._changed:
                 self._token = None
+                self._stood_aside = self._stood_aside and token.cancelled
 
     def _next(self) -> Cancel | None:
         with self._changed:
@@ -90,6 +122,22 @@ class Runner:
             self._wanted = False
             self._token = Cancel()
             return self._token
+
+
+class Pace:
+    """Tells how far work is, not too often."""
+
+    def __init__(self) -> None:
+        self._told = (0.0, 0.0)  # when it was told last, and how long that took
+
+    def tell(self, tell: Callable[[], None]) -> None:
+        """Call ``tell``, if it is time to."""
+        now = time.monotonic()
+        last, took = self._told
+        if now - last < max(_TELL_S, _TELL_SHARE * took):
+            return
+        tell()
+        self._told = (now, time.monotonic() - now)
 
 
 class Desk:

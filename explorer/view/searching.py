@@ -19,6 +19,7 @@ from explorer.scene import FrontColumns, ShownFront, known_accuracy, low_mask, n
 from explorer.search.plans import blacklist_only
 from explorer.search.point import Settings
 from explorer.view.runner import Desk, Runner
+from explorer.view.shown import Run
 from explorer.view.words import words_of
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ _PROGRESS_S = 0.1  # ten times a second is all that a progress bar needs
 _PROGRESS_SHARE = 20  # and at most a twentieth of the time goes into telling
 _LOOK_S = 0.1  # fronts that come faster are shown once
 _CLICK_S = 0.02  # what may be worked out while a click waits; beyond, it follows
+_FINDING = Run("running", stage="plan within the budget")
 _TAKEN = 64  # plans whose budget is remembered: undo leads back to them
 
 
@@ -91,6 +93,7 @@ class Searching:
     def __init__(self, controller: Controller) -> None:
         self._c = controller
         self.run = SearchRun()
+        self.finding: Run | None = None  # while the plan within a budget is being found and run
         self.shown: ShownFront | None = None
         self.desk = Desk()  # for runs that a user waits for, who still wants to see values of layers
         self.looker = Runner(self._look, quiet_s=_LOOK_S)
@@ -311,9 +314,10 @@ class Searching:
         shown = self._front()
         try:
             if budget is not None:
-                with self._c.way():
-                    plan = shown.front.best(max_error=budget, cancel=ticket.token)
-                return self._take(ticket, plan, budget, f"x.plan = x.front.best(max_error={budget!r})")
+                with self._found_here():
+                    with self._c.way():
+                        plan = shown.front.best(max_error=budget, cancel=ticket.token)
+                    return self._take(ticket, plan, budget, f"x.plan = x.front.best(max_error={budget!r})")
             found = shown.points[_index(point, len(shown.points))]
             return self._take(ticket, found.plan, found.worst, _point_call(shown.front, found.plan))
         except RunCancelled:
@@ -336,6 +340,20 @@ class Searching:
             said = c.set_plan(plan, call)
         self.looker.request()  # runs that looked for it are on the front too
         return said
+
+    @contextmanager
+    def _found_here(self) -> Iterator[None]:
+        """Show that a plan is being found, from now until it is set or given up: runs it takes are runs like any."""
+        self._show_finding(_FINDING)
+        try:
+            yield
+        finally:
+            self._show_finding(None)
+
+    def _show_finding(self, run: Run | None) -> None:
+        with self._c.lock:
+            self.finding = run
+            self._c.publish_runs()
 
     @contextmanager
     def _set_here(self) -> Iterator[None]:

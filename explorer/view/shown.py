@@ -38,10 +38,11 @@ class Shown:
     target: str | None
     errors: PlanErrors
     table: pd.DataFrame
+    outputs: pd.DataFrame
     first_nonfinite: str | None
 
     @classmethod
     def of(cls, revision: int, x: Exploration) -> Shown:
         """Return what is shown of an exploration whose errors are known."""
         errors = x.results.errors(x.plan, x.target)
-        return cls(revision, x.plan, x.target, errors, x.errors(), x.first_nonfinite())
+        return cls(revision, x.plan, x.target, errors, x.errors(), x.output_error(), x.first_nonfinite())

@@ -11,7 +11,7 @@ from explorer.errors import InputError
 from explorer.plan import NO_FORMAT, PRESETS
 from explorer.report import text
 from explorer.results import Accuracy
-from explorer.scene import cast_count, findings_json, num, ops_json, pair_count, plan_json, search_json
+from explorer.scene import cast_count, findings_json, num, ops_json, outputs_json, pair_count, plan_json, search_json
 from explorer.view.answers import python_code
 from explorer.view.calls import IO_FORMATS
 from explorer.view.edits import low_formats
@@ -74,12 +74,12 @@ def panel_state(c: Controller) -> Json:
         "devices": c.measuring.devices(),
         "measured": c.measuring.state(),
         "calibration": c.measuring.calibration(),
-        "run": run_state(c.run),
+        "run": run_state(c),
         "undo": len(c.undo),
         "redo": len(c.redo),
         "ops": ops_json(decisions),
         "headline": _headline(c, decisions),
-        "outputs": _outputs(c),
+        "outputs": outputs_json(c.shown.outputs) if c.shown else [],
         "tried": [_tried(c, index, each) for index, each in enumerate(x.tried)],
         "findings": findings_json(c.findings, x.model),
         "search": search_state(c),
@@ -92,8 +92,12 @@ def panel_state(c: Controller) -> Json:
     }
 
 
-def run_state(run: Any) -> Json:
-    """Return a run as `RunState` of js/src/protocol.ts."""
+def run_state(c: Controller) -> Json:
+    """Return what runs as `RunState` of js/src/protocol.ts.
+
+    It is what finds a plan, what emulates the one that is set, or else what measures its latency.
+    """
+    run = c.searching.finding or (c.timing.run if c.run.state == "idle" != c.timing.run.state else c.run)
     return {name: getattr(run, name) for name in ("state", "stage", "done", "total", "seconds", "error")}
 
 
@@ -169,7 +173,7 @@ def _output_error(c: Controller) -> Json | None:
     worst, outputs = c.shown.errors.worst_db, len(c.shown.errors.found.outputs)
     which = "" if outputs == 1 else f", the worst of {outputs} outputs"
     random = "; random inputs: not to be trusted" if c.x.samples.origin == "random" else ""
-    return figure(worst, sqnr_text(worst), f"{c.x.results.provenance(c.shown.plan)}{which}{random}")
+    return figure(worst, sqnr_text(worst), f"{c.x.results.provenance(c.shown.plan, c.shown.target)}{which}{random}")
 
 
 def _metric(c: Controller) -> Json | None:
@@ -191,25 +195,7 @@ def _casts(c: Controller, decisions: Decisions) -> Json | None:
     return figure(casts, text.count(casts), f"{' and '.join(words)}, inserted by conversion")
 
 
-# -- outputs and plans -------------------------------------------------------------------------------------------------
-
-
-def _outputs(c: Controller) -> list[Json]:
-    if c.shown is None:
-        return []
-    errors = c.shown.errors
-    sums = errors.found.output_sums
-    return [
-        {
-            "name": name,
-            "sqnr_db": num(sums.sqnr_db[row] if sums.finite[row] else float("-inf")),
-            "rel_l2": num(sums.rel_l2[row]),
-            "max_abs": num(sums.max_error[row]),
-            "overflow": int(errors.overflow[row]),
-            "nan": int(errors.nan[row]),
-        }
-        for row, name in enumerate(errors.found.outputs)
-    ]
+# -- plans -------------------------------------------------------------------------------------------------------------
 
 
 def _tried(c: Controller, index: int, each: TriedPlan) -> Json:

@@ -179,7 +179,7 @@ export interface RunState {
   stage: string;
   done: number;
   total: number; // 0: not known
-  seconds: number | null; // of the last finished run
+  seconds: number | null; // of the last finished run; null where the plan had been run before
   error: { what: string; why: string; fix: string } | null;
 }
 

@@ -282,7 +282,7 @@ def test_products_that_the_roofline_itself_runs_wider_are_named():
     ("target", "packages", "verdict"),
     [
         ("onnxruntime-cuda", {"onnxruntime-gpu": "1.31.1"}, "ruled out"),
-        ("onnxruntime-cuda", {"onnxruntime-gpu": "1.22.0"}, "untested"),
+        ("onnxruntime-cuda", {"onnxruntime-gpu": "1.24.0"}, "untested"),
         ("onnxruntime-cuda", {"onnxruntime-gpu": "1.16.3"}, "confirmed"),
         ("onnxruntime-cuda", CURRENT, "untested"),
         ("tensorrt", CURRENT, "untested"),

@@ -192,6 +192,17 @@ def deep(blocks=40):
     return model(nodes, [value("x", [1, 16, 8, 8])], [value("y", [1, 16, 1, 1])], weights), {"x": noise(1, 16, 8, 8)}
 
 
+def picked():
+    """A row of a table, by a scalar index, before another: it runs with that rank alone."""
+    weights = {"table": noise(10, 4)}
+    nodes = [
+        node("Gather", ["table", "at"], ["row"], name="gather"),
+        node("Concat", ["row", "x"], ["y"], name="concat", axis=0),
+    ]
+    inputs = [value("x", [4]), value("at", [], TensorProto.INT64)]
+    return model(nodes, inputs, [value("y", [8])], weights), {"x": noise(4), "at": np.array(3, np.int64)}
+
+
 ALL = {
     maker.__name__: maker
     for maker in (
@@ -205,6 +216,7 @@ ALL = {
         quantized,
         explicit_casts,
         deep,
+        picked,
     )
 }
 

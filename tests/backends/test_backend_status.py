@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from explorer.backends import machine as machine_module
+from explorer.backends import status as status_module
 from explorer.backends import tensorrt
 from explorer.backends.machine import Driver, Machine, look, needed_libraries
 from explorer.backends.status import BackendStatus, backend_status, judge
 
+PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 LIBRARIES = ("libcublas.so.13", "libcublasLt.so.13", "libcudart.so.13", "libcudnn.so.9", "libcurand.so.10")
 GPU = Machine(
     packages={"onnxruntime-gpu": "1.31.1", "tensorrt": "11.4.0.1"},
@@ -78,7 +81,8 @@ def test_both_packages_together_are_a_broken_installation():
     ("name", "package", "version"),
     [
         ("onnxruntime-cpu", "onnxruntime-gpu", "1.9.0"),
-        ("onnxruntime-cuda", "onnxruntime-gpu", "1.19.2"),
+        ("onnxruntime-cuda", "onnxruntime-gpu", "1.22.1"),
+        ("onnxruntime-cpu", "onnxruntime-gpu", "1.23.0"),
         ("tensorrt", "tensorrt", "10.9.0.34"),
         ("tensorrt", "tensorrt", "8.6.1"),
     ],
@@ -87,6 +91,13 @@ def test_an_old_version_is_told(name, package, version):
     found = status(replace(GPU, packages=GPU.packages | {package: version}), name)
     assert (found.state, found.version) == ("wrong version", version)
     assert "--upgrade" in found.fix
+
+
+def test_the_oldest_onnxruntime_that_is_taken_is_the_one_that_is_asked_for():
+    extras = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    wanted = ".".join(map(str, status_module.MIN_ONNXRUNTIME))
+    assert extras["cpu"] == [f"onnxruntime>={wanted}"]
+    assert extras["gpu"] == [f"onnxruntime-gpu[cuda,cudnn]>={wanted}"]
 
 
 def test_a_missing_library_names_the_package_that_brings_it():
@@ -115,6 +126,19 @@ def test_an_old_driver_is_a_wrong_version():
     found = status(replace(GPU, driver=Driver((12, 4), ("NVIDIA T4",))), "onnxruntime-cuda")
     assert found.state == "wrong version"
     assert "12.4" in found.detail
+
+
+@pytest.mark.parametrize(("cuda", "state"), [((12, 8), "wrong version"), ((13, 0), "ready")])
+def test_tensorrt_for_a_newer_cuda_than_the_drivers_is_a_wrong_version(cuda, state):
+    """The package 'tensorrt' brings the one that is named after its CUDA; without such a name nothing is known."""
+    machine = replace(GPU, packages={"tensorrt": "11.4.0.1", "tensorrt-cu13": "11.4.0.1"}, driver=Driver(cuda, ("T4",)))
+    found = status(machine, "tensorrt")
+    assert (found.state, found.version) == (state, "11.4.0.1")
+    if state != "ready":
+        assert "built for CUDA 13" in found.detail
+        assert "12.8" in found.detail
+        assert "tensorrt-cu12" in found.fix
+    assert status(replace(machine, packages={"tensorrt": "11.4.0.1"}), "tensorrt").state == "ready"
 
 
 def test_tensorrt_without_its_library_is_told():

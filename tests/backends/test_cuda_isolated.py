@@ -14,6 +14,7 @@ from explorer.backends.graph_view import served_by_inserted, shown_layers, view_
 from explorer.backends.runtime import Cancel, RunCancelled, create_session
 from explorer.backends.status import BackendStatus
 from explorer.convert import convert
+from explorer.errors import BackendError
 from explorer.model import load_model
 from explorer.plan import Plan
 
@@ -205,6 +206,44 @@ def test_without_a_driver_library_the_hosts_clock_is_named(stand_in):
     model, feeds = loaded("twins")
     result = onnxruntime_cuda.measure_layers(model, feeds, runs=5, warmup=0)
     assert "isolated, each run alone, timed by the host's clock" in result.provenance
+
+
+def refuses(*_, **__):
+    raise FakeCupti.cuptiError(39)
+
+
+def cut(path, **_):
+    raise BackendError(f"ONNX Runtime's profile '{path.name}' holds no complete run (0 events).")
+
+
+@pytest.mark.parametrize(
+    ("place", "instead", "words"),
+    [
+        ("activity_enable", refuses, "CUPTI cannot record here"),
+        ("activity_flush_all", refuses, "CUPTI did not hand over what it recorded"),
+        ("activity_disable", refuses, "CUPTI did not hand over what it recorded"),
+        ("read_runs", cut, "holds no complete run"),
+    ],
+)
+def test_whatever_fails_in_recording_leaves_the_whole_and_isolated_times(stand_in, monkeypatch, place, instead, words):
+    monkeypatch.setattr(onnxruntime_cuda, "find_cupti", FakeCupti)
+    monkeypatch.setattr(FakeCupti if place.startswith("activity") else onnxruntime_cuda, place, instead)
+    model, feeds = loaded("twins")
+    result = onnxruntime_cuda.measure_layers(model, feeds, runs=5, warmup=0)
+    assert result.whole_us > 0
+    assert "isolated" in result.provenance
+    assert any("isolated" in note and words in note for note in result.notes)
+
+
+def test_a_recording_that_is_cancelled_is_not_followed_by_another_way(stand_in, monkeypatch):
+    """Cancelled while it records; that CUPTI then fails as well is not what is told."""
+    token = Cancel()
+    monkeypatch.setattr(onnxruntime_cuda, "find_cupti", FakeCupti)
+    monkeypatch.setattr(FakeCupti, "activity_register_callbacks", lambda *_: token.cancel())
+    monkeypatch.setattr(FakeCupti, "activity_flush_all", refuses)
+    model, feeds = loaded("twins")
+    with pytest.raises(RunCancelled):
+        onnxruntime_cuda.measure_layers(model, feeds, runs=5, warmup=0, cancel=token)
 
 
 def test_tf32_is_on_only_where_asked_for(stand_in):

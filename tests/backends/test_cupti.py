@@ -112,6 +112,20 @@ def test_a_second_profiler_is_named_as_the_reason():
     assert cupti.enabled == set()
 
 
+def test_records_that_are_not_handed_over_are_told(monkeypatch):
+    cupti = FakeCupti()
+
+    def refuse(flag):
+        raise cupti.cuptiError(39)
+
+    monkeypatch.setattr(cupti, "activity_flush_all", refuse)
+    with pytest.raises(CuptiUnavailable, match=r"did not hand over.*MULTIPLE_SUBSCRIBERS"), Recorder(cupti):
+        pass
+    assert cupti.enabled == set()
+    with pytest.raises(ZeroDivisionError), Recorder(cupti):  # what ended the recording is what must be told
+        raise ZeroDivisionError
+
+
 def test_a_missing_package_is_named_with_its_installation(monkeypatch):
     monkeypatch.setattr(cupti_module.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(CuptiUnavailable, match="pip install cupti-python"):

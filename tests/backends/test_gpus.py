@@ -16,6 +16,9 @@ from explorer.errors import BackendError
         ("a100 40gb", "A100-SXM-40GB"),
         ("A100-SXM4-40GB", "A100-SXM-40GB"),
         ("NVIDIA A100 80GB PCIe", "A100-PCIE-80GB"),
+        ("NVIDIA A100-PCIE-40GB", "A100-PCIE-40GB"),
+        ("a100 40gb pcie", "A100-PCIE-40GB"),
+        ("A100 PCIe", "A100-PCIE-80GB"),
         ("RTX4090", "RTX 4090"),
         ("NVIDIA GeForce RTX 3090", "RTX 3090"),
         ("v100", "V100-SXM2"),
@@ -45,6 +48,13 @@ def test_an_unknown_gpu_is_refused_with_the_nearest_names():
 def test_a_slower_form_factor_does_not_pass_for_the_faster_one():
     with pytest.raises(BackendError):
         get_gpu("H100 PCIe")
+
+
+@pytest.mark.parametrize("name", ["NVIDIA A100-SXM-64GB", "A100-PCIE-64GB", "H100 SXM 96GB"])
+def test_a_card_with_other_memory_is_another_card(name):
+    """Its bandwidth differs with its memory; sizes that the table does not state are forgiven."""
+    with pytest.raises(BackendError, match="No GPU named"):
+        get_gpu(name)
 
 
 @pytest.mark.parametrize("gpu", GPUS.values(), ids=str)

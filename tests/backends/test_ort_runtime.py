@@ -106,6 +106,26 @@ def test_bfloat16_goes_in_and_out_as_ml_dtypes(strided):
     assert np.array_equal(result, feed)
 
 
+def test_a_scalar_input_stays_one_when_it_is_bound():
+    data, feeds = small_models.serialized(small_models.picked)
+    session = create_session(data)
+    bound = session.bind(feeds)
+    run_bound(session, bound)
+    np.testing.assert_array_equal(bound.copy_outputs_to_cpu()[0], session.run(feeds)["y"])
+
+
+def test_a_bfloat16_scalar_stays_one():
+    graph = model([node("Cast", ["x"], ["y"], to=FLOAT)], [value("x", [], BFLOAT16)], [value("y", [])])
+    found = create_session(graph.SerializeToString()).run({"x": np.array(2, ml_dtypes.bfloat16)})["y"]
+    assert np.shape(found) == ()
+
+
+def test_a_lent_scalar_weight_stays_one():
+    data = with_outside_weight(np.array(2, ml_dtypes.bfloat16), BFLOAT16)
+    session = create_session(data, initializers={"w": np.array(2, ml_dtypes.bfloat16)})
+    assert np.shape(session.run({})["y"]) == ()
+
+
 def test_a_run_returns_the_wanted_outputs_by_name():
     graph = model(
         [node("Split", ["x"], ["a", "b"], name="split", axis=0)],

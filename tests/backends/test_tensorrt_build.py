@@ -389,6 +389,32 @@ def test_a_plan_becomes_flags_and_constraints():
     assert made.notes == ()
 
 
+def test_helpers_on_integers_get_no_precision():
+    """The parser gives the layers that work out a Reshape's shape the Reshape's own name."""
+    fake, make, info = fake_tensorrt.make(OLD), onnx.helper.make_node, onnx.helper.make_tensor_value_info
+    nodes = [
+        make("Shape", ["x"], ["s"], name="reshape"),
+        make("Gather", ["s", "first"], ["d"], name="reshape"),
+        make("Concat", ["d", "rest"], ["shape"], name="reshape", axis=0),
+        make("Reshape", ["x", "shape"], ["y"], name="reshape"),
+        make("Sqrt", ["k"], ["z"], name="of a shape"),
+    ]
+    constants = [
+        onnx.numpy_helper.from_array(np.array(value, kind), name)
+        for name, value, kind in (("first", [0], np.int64), ("rest", [-1], np.int64), ("k", [4.0], np.float32))
+    ]
+    outputs = [info("y", 1, ["batch", 4]), info("z", 1, [1])]
+    graph = onnx.helper.make_graph(nodes, "g", [info("x", 1, ["batch", 4])], outputs, constants)
+    proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    fake.faults["shape_tensors"] = ("z",)  # TensorRT has shape tensors of floats too
+    layers = {"reshape": "fp16", "of a shape": "fp16"}
+    build(fake, onnx_bytes=proto.SerializeToString(), weak=weak(layers=layers))
+    network, _ = fake.called("build")[0]
+    constrained = [layer.get_output(0).name for layer in network._layers if hasattr(layer, "precision")]
+    assert constrained == ["y"]
+    assert fake.called("set_output_type") == [("reshape", 0, "HALF")]
+
+
 @pytest.mark.parametrize(("low", "flag"), [("bf16", "BF16"), ("tf32", "TF32")])
 def test_each_format_has_its_flag(low, flag):
     fake = fake_tensorrt.make(OLD)

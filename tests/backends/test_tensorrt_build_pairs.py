@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from support import fake_tensorrt
 
 from explorer.backends.tensorrt.pairs import check_pairs
 from explorer.errors import BackendError
@@ -39,6 +40,38 @@ def test_int32_biases_and_unsigned_activations_are_refused_by_name(stored, weigh
         check_pairs(quantised(stored, weight=weight))
     assert np.dtype(stored).name in caught.value.what
     assert "--backend tensorrt" in caught.value.fix
+
+
+def quantised_by_onnxruntime(tmp_path, how):
+    """Returns MatMul, Add, Relu, MatMul as ONNX Runtime's own tools quantise it."""
+    tools = pytest.importorskip("onnxruntime.quantization", reason="needs onnxruntime's quantisation tools")
+    source, target = tmp_path / "source.onnx", tmp_path / "quantised.onnx"
+    source.write_bytes(fake_tensorrt.dense_model(batch=2)[0])
+    if how == "dynamic":
+        tools.quantize_dynamic(source, target)
+    else:
+
+        class Samples(tools.CalibrationDataReader):
+            def __init__(self):
+                self.feeds = iter([{"x": np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4)}])
+
+            def get_next(self):
+                return next(self.feeds, None)
+
+        tools.quantize_static(source, target, Samples(), quant_format=tools.QuantFormat.QOperator)
+    return ir.load(target)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the tools
+@pytest.mark.parametrize(
+    ("how", "operators"), [("dynamic", "DynamicQuantizeLinear MatMulInteger"), ("static", "QLinearMatMul QLinearAdd")]
+)
+def test_operators_on_codes_are_refused_by_name(tmp_path, how, operators):
+    """TensorRT's parser knows none of them: a recipe, or minutes of a build, would be for nothing."""
+    with pytest.raises(BackendError, match="TensorRT has none of these quantised operators") as caught:
+        check_pairs(quantised_by_onnxruntime(tmp_path, how))
+    assert all(f"({each})" in caught.value.what for each in operators.split())
+    assert "before it was quantised" in caught.value.fix
 
 
 def test_a_model_without_pairs_is_taken():

@@ -9,13 +9,14 @@ import numpy as np
 import onnx
 import pytest
 from support import fake_tensorrt, fake_tensorrt_engine
+from support.tensorrt_here import Here
 
 import explorer
 from explorer.backends.runtime import Cancel, RunCancelled
 from explorer.backends.status import BackendStatus
 from explorer.backends.tensorrt import versions
 from explorer.backends.tensorrt.build import BuildSettings
-from explorer.backends.tensorrt.versions import api_of
+from explorer.backends.tensorrt.status_probe import probe
 from explorer.errors import BackendError
 from explorer.plan import Plan
 from explorer.results import engine_builds, engines
@@ -26,32 +27,6 @@ ONNX, WEIGHTS = fake_tensorrt.dense_model()
 SAMPLES = np.random.default_rng(7).standard_normal((10, 4)).astype(np.float32)
 FP16, FP32 = Plan(), Plan.preset("fp32")
 FEW = {"runs": 5, "warmup": 1}
-
-
-class Here:
-    """A machine that has TensorRT and a GPU."""
-
-    def __init__(self, monkeypatch, version="10.13.3.9", gpu="NVIDIA Fake"):
-        self.gpu, self.devices = gpu, []
-        self.install(monkeypatch, version)
-        monkeypatch.setattr(engine_builds, "open_device", self.open)
-        monkeypatch.setattr(versions, "backend_status", lambda: (self.status,))
-
-    def install(self, monkeypatch, version):
-        self.fake = fake_tensorrt.make(version)
-        monkeypatch.setattr(engine_builds, "load_tensorrt", lambda: (self.fake.trt, api_of(self.fake.trt)))
-
-    @property
-    def status(self):
-        return BackendStatus("tensorrt", "ready", devices=(self.gpu,))
-
-    def open(self, index):
-        self.devices.append(fake_tensorrt.FakeDevice(index, name=self.gpu))
-        return self.devices[-1]
-
-    @property
-    def builds(self):
-        return len(self.fake.called("build"))
 
 
 @pytest.fixture(autouse=True)
@@ -369,6 +344,7 @@ def test_a_machine_without_tensorrt_says_what_is_missing(monkeypatch, results):
 
 @pytest.mark.tensorrt
 @pytest.mark.gpu
+@pytest.mark.skipif(probe().state != "ready", reason=f"tensorrt is not ready: {probe().detail}")
 @pytest.mark.parametrize("plan", [FP32, FP16], ids=["fp32", "fp16"])
 def test_a_real_engine_computes_what_the_model_does(results, plan):
     """Runs where TensorRT and a GPU are; so far it has not been run."""

@@ -8,10 +8,11 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
+import small_models
 from support import fake_tensorrt
 from support.fake_driver import FakeDriver
 
-from explorer.backends.runtime import Cancel, RunCancelled
+from explorer.backends.runtime import Cancel, RunCancelled, create_session
 from explorer.backends.tensorrt import debug_values
 from explorer.backends.tensorrt import device as devices
 from explorer.backends.tensorrt.build import BuildSettings, build_engine
@@ -62,6 +63,14 @@ def test_an_engine_computes_what_numpy_does(fake, gpu):
     with engine.start(small) as running:
         running.run()
         np.testing.assert_allclose(running.outputs()["y"], truth(small), rtol=1e-5)
+
+
+def test_a_scalar_input_stays_one(fake, gpu):
+    """Row 3 of a table: an index of rank 1 would make a row of rank 2."""
+    data, feeds = small_models.serialized(small_models.picked)
+    with loaded(fake, gpu, data=data).start(feeds) as running:
+        running.run()
+        np.testing.assert_array_equal(running.outputs()["y"], create_session(data).run(feeds)["y"])
 
 
 def test_all_device_memory_is_given_back(fake, gpu):

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.gpu_record import record_of
 
 from explorer.backends import cuda_isolated, onnxruntime_cuda
 from explorer.backends.runtime import create_session
@@ -45,6 +46,9 @@ def test_without_a_record_both_pages_say_plainly_that_nothing_ran():
 
     page = gpu_page(None)
     assert "Nothing of this has run on a GPU so far" in page
+    parts = [line for line in page.splitlines() if line.startswith("| ")][2:]
+    assert len(parts) >= 9
+    assert all("| not run |" in line for line in parts)
     assert "run_gpu_suite.py" in page
     assert "nothing has run on a GPU" in fidelity_page(None, json.loads(ACCUMULATION.read_text(encoding="utf-8")))
 
@@ -92,24 +96,6 @@ def stand_in(monkeypatch):
         monkeypatch.setattr(module, "create_session", on_cpu)
 
 
-def record_of(**parts):
-    return {
-        "date": "2026-01-01",
-        "command": "test",
-        "quick": True,
-        "source": "0",
-        "device": {"name": "Test GPU", "cuda": "13.0", "roofline": "H100"},
-        "machine": {"cpu": "Test CPU", "threads": 2},
-        "versions": {"onnx": "1"},
-        "tests": {"summary": "19 passed"},
-        "plans": {},
-        "latency": [],
-        "fidelity": [],
-        "roofline": [],
-        "failed": [],
-    } | parts
-
-
 def test_a_run_fills_the_record_and_the_record_the_pages(stand_in):
     """The whole suite for one model, with the CPU in the GPU's place; what cannot be had is a row that says why."""
     from gpu import measuring, run_gpu_suite  # noqa: PLC0415
@@ -133,7 +119,12 @@ def test_a_run_fills_the_record_and_the_record_the_pages(stand_in):
     page = gpu_page(record)
     assert "Measured on one **Test GPU**" in page
     assert "19 passed" in page
-    assert "isolated" in page
+    assert "isolated in 2 of 2 measurements" in page
+    assert "No CUPTI here." in page
+    assert "| isolated times by CUDA events | 2 measurements |" in page
+    assert "| times by layer through CUPTI | not run |" in page
+    assert "| kernel list, live | tests: 19 passed |" in page
+    assert "**Not run.** TensorRT is not installed." in page
     assert "No such plan." in page
     assert "A quick run" in page
     assert "Nothing of this has run" not in page
@@ -169,10 +160,3 @@ def test_the_script_refuses_before_it_measures_where_there_is_no_gpu(monkeypatch
     monkeypatch.setattr(run_gpu_suite, "run_tests", lambda: pytest.fail("it began"))
     with pytest.raises(BackendError, match="onnxruntime-cuda is not ready"):
         run_gpu_suite.main()
-
-
-def test_a_folder_without_wheels_is_refused(tmp_path):
-    from gpu import run_gpu_suite  # noqa: PLC0415
-
-    with pytest.raises(SystemExit, match="no wheels"):
-        run_gpu_suite.install(tmp_path)

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import onnx
 import pytest
-from support.graphs import chain
+from support.graphs import chain, node, value
+from support.graphs import model as model_of
 
 import explorer.calibrate.run as calibration_run
 from explorer.calibrate import Calibration, calibrate
@@ -42,8 +43,8 @@ def saved(path, layers: int = 3, change: float = 0.0):
     return load_model(path)
 
 
-def found(model, rows=ROWS, **settings):
-    return calibrate(model, load_samples(model, {"x": rows}), **settings)
+def found(model, rows=ROWS, batch_size=None, **settings):
+    return calibrate(model, load_samples(model, {"x": rows}, batch_size=batch_size), **settings)
 
 
 def test_it_lies_beside_the_model_and_is_reused(tmp_path, folder, runs):
@@ -88,6 +89,36 @@ def test_a_percentile_is_nothing_to_other_methods(tmp_path, folder, runs):
     found(model, method="minmax", percentile=99.0)
     found(model, method="minmax", percentile=90.0)
     assert runs == [1]
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 39])
+def test_the_size_of_a_batch_makes_no_other_samples(batch_size, tmp_path, folder, runs):
+    model = saved(tmp_path / "net.onnx")
+    first = found(model)
+    assert found(model, batch_size=batch_size) == first
+    assert runs == [1]
+
+
+def test_other_rows_are_other_samples(tmp_path, folder, runs):
+    """Whole batches are chosen, so that their size decides which rows are used where not all are."""
+    model = saved(tmp_path / "net.onnx")
+    first, second = (found(model, batch_size=size, most=20) for size in (10, 4))
+    assert len(runs) == 2
+    assert first.rows == second.rows == 20
+    assert first.data_hash != second.data_hash
+
+
+@pytest.mark.parametrize("change", [0.0, 1e-3])
+def test_an_input_without_a_batch_axis_counts_once_in_the_hash(change, tmp_path, folder, runs):
+    proto = model_of(
+        [node("Add", ["x", "shift"], ["y"], "sum")], [value("x", ["n", 8]), value("shift", [8])], [value("y", ["n", 8])]
+    )
+    onnx.save(proto, tmp_path / "net.onnx")
+    model = load_model(tmp_path / "net.onnx")
+    for size, shift in ((8, 0.0), (5, change)):
+        data = {"x": ROWS, "shift": np.full(8, 1 + shift, np.float32)}
+        calibrate(model, load_samples(model, data, batch_size=size))
+    assert len(runs) == (2 if change else 1)
 
 
 @pytest.mark.parametrize("change", [{"layers": 4}, {"change": 1e-3}])

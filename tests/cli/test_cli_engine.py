@@ -104,6 +104,14 @@ def test_tensorrt_is_timed_where_it_is(tensorrt, small):
     assert "on tensorrt" in shown.out
 
 
+def test_a_tensorrt_that_does_not_start_is_told_in_its_words(tensorrt, small):
+    tensorrt.faults["start"] = "CUDA initialization failure with error: 35"
+    done = cli("measure", *small, "--on", "tensorrt")
+    assert done.code == 2
+    assert "TensorRT could not start its Builder: CUDA initialization failure with error: 35" in done.err
+    assert "driver" in done.err
+
+
 # -- export-engine -----------------------------------------------------------------------------------------------------
 
 
@@ -124,6 +132,14 @@ def test_a_recipe_is_written_without_tensorrt(tmp_path, small):
     onnx.checker.check_model(found["written"]["model"])
     assert "--stronglyTyped" in (tmp_path / "m.build.sh").read_text()
     assert not out.exists()
+
+
+@pytest.mark.parametrize("low", ["tf32", "bf16"])
+def test_a_recipe_of_another_format_is_whole(tmp_path, small, low):
+    done = cli("export-engine", *small, "--recipe", "--format", low, "--out", tmp_path / "m.engine")
+    assert done.code == 0, done.err
+    assert {"m.onnx", "m.build.sh"} <= {path.name for path in tmp_path.iterdir()}
+    assert ("--noTF32" in (tmp_path / "m.build.sh").read_text()) is (low != "tf32")
 
 
 def test_an_engine_is_written_where_tensorrt_is(tensorrt, tmp_path, small):

@@ -126,3 +126,38 @@ def test_json_keys_are_those_of_the_docs(model, tmp_path):
     found = cli(*command(model, tmp_path / "out", "v8"), "--preset", "full", "--json").document()
     keys = {*found, *found["latency"], *found["layers"][0], *found["differences"][0], *found["latency"]["kernels"][0]}
     assert not [key for key in sorted(keys - {"schema", "version", "command"}) if f"`{key}`" not in text]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            '{"name": "conv1 + relu1", "averageMs": 1, "medianMs": 1' + "0" * 400 + "}",
+            "tells no time for 'conv1 + relu1'",
+        ),
+        ('{"name": "conv1 + relu1", "averageMs": 1e308, "medianMs": 1e308}', "tells no time for 'conv1 + relu1'"),
+        ('{"name": "conv1 + relu1", "averageMs": 0.0, "medianMs": 0}', "every layer took 0 ms"),
+    ],
+    ids=["an integer of 400 digits", "beyond all runs", "zero"],
+)
+def test_times_of_layers_that_none_can_take_are_refused(model, tmp_path, text, said):
+    profile = tmp_path / "profile.json"
+    profile.write_text(f'[{{"count": 10}}, {text}]')
+    done = cli(*command(model, tmp_path / "out", profile=profile))
+    assert done.code == 2
+    words = " ".join(done.err.split())
+    assert said in words
+    assert len(words) < 600
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("time", "said"), [("0.0", "the median run took 0 ms"), ("1" + "0" * 400, "tells no time for 'a run'")]
+)
+def test_times_of_the_whole_that_none_can_take_are_refused(model, tmp_path, time, said):
+    times = tmp_path / "times.json"
+    times.write_text(f'[{{"startComputeMs": 0, "computeMs": {time}}}]')
+    done = cli(*command(model, tmp_path / "out", times=times))
+    assert done.code == 2
+    assert said in " ".join(done.err.split())
+    assert not (tmp_path / "out").exists()

@@ -67,6 +67,14 @@ def test_a_source_that_onnx_itself_cannot_check_is_converted_with_a_note():
     assert "refuses the source model too" in got.notes[0]
 
 
+def test_what_a_notebook_shows_of_a_conversion_is_a_few_lines():
+    got = repr(convert(load_model(chain(700)), Plan().block(op_types=["Relu"])))
+    assert len(got) < 1000
+    assert "of 700 layers in fp16" in got
+    assert "casts" in got
+    assert "go subnormal" in got
+
+
 def test_a_defect_of_ours_is_refused_and_asks_for_a_report(monkeypatch):
     monkeypatch.setattr("explorer.convert.insert._Weaver.fitting", lambda _self, value, *, low: value)
     with pytest.raises(ConversionError, match="please report it") as caught:

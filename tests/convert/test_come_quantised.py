@@ -244,6 +244,59 @@ def test_weights_alone_in_int8_leave_the_layer_free_for_fp16():
     assert found.stored == {"wd": "int8", "ud": "int8"}
 
 
+def trained() -> onnx.ModelProto:
+    """As training with quantisation exports: weights are fp32, and quantised in the graph, one after it was moved."""
+    rng = np.random.default_rng(2)
+    nodes = [
+        *pair("x", "xc", "xd"),
+        node("QuantizeLinear", ["w", "ws", "wz"], ["wc"], "w_q", axis=1),
+        node("DequantizeLinear", ["wc", "ws", "wz"], ["wd"], "w_dq", axis=1),
+        node("MatMul", ["xd", "wd"], ["m"], "product"),
+        node("Tanh", ["m"], ["t"], "tanh"),
+        node("Transpose", ["u"], ["ut"], "turn", perm=[1, 0]),
+        *pair("ut", "uc", "ud"),
+        node("MatMul", ["t", "ud"], ["y"], "weights_only"),
+    ]
+    weights = [
+        weight("s", np.float32(1 / 127)), weight("z", np.int8(0)), weight("w", rng.standard_normal((8, 6))),
+        weight("ws", np.linspace(0.02, 0.03, 6).astype(np.float32)), weight("wz", np.zeros(6, np.int8)),
+        weight("u", rng.uniform(-1, 1, (4, 6))),
+    ]  # fmt: skip
+    return model(nodes, [value("x", ["n", 8])], [value("y", ["n", 4])], weights)
+
+
+def test_weights_that_the_graph_itself_quantises_are_quantised_weights():
+    found = source_layers(load_model(trained()))
+    assert dict(found.formats) == {"product": "int8"}
+    assert found.stored == {"wd": "int8", "ud": "int8"}
+
+
+def test_rows_that_inputs_choose_from_a_weight_are_data():
+    """What an embedding gives is an activation, though its first operand is a weight."""
+    nodes = [
+        node("Gather", ["table", "ids"], ["g"], "embed"),
+        *pair("g", "gc", "gd"),
+        node("DequantizeLinear", ["wc", "s", "z"], ["wd"], "w_dq"),
+        node("MatMul", ["gd", "wd"], ["y"], "product"),
+    ]
+    weights = [
+        weight("table", np.ones((9, 4), np.float32)), weight("s", np.float32(0.1)), weight("z", np.int8(0)),
+        weight("wc", np.eye(4, dtype=np.int8)),
+    ]  # fmt: skip
+    proto = model(nodes, [value("ids", ["n"], TensorProto.INT64)], [value("y", ["n", 4])], weights)
+    found = source_layers(load_model(proto))
+    assert dict(found.formats) == {"product": "int8"}
+    assert found.stored == {"wd": "int8"}
+
+
+def test_no_weight_that_the_graph_quantises_is_quantised_twice():
+    proto = trained()
+    x = opened(proto)
+    x.plan = Plan(format="int8")
+    assert x.decisions()["weights_only"].reason.startswith("its weight is quantised in the source model")
+    assert pairs_of(x.convert().proto) == pairs_of(proto)
+
+
 @pytest.mark.parametrize("codes", ["int4", "uint4"])
 def test_blocks_of_four_bits_load_and_are_left_alone(codes):
     kind = TensorProto.INT4 if codes == "int4" else TensorProto.UINT4

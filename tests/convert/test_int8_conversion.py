@@ -32,10 +32,11 @@ from support.graphs import (
 from support.probing import same
 from support.twin import Twin, channel_steps, ranges_of, stepped
 
+import explorer
 from explorer.backends.runtime import create_session
 from explorer.calibrate.calibration import Calibration
 from explorer.convert import Conversion, convert, type_layers
-from explorer.errors import ConversionError
+from explorer.errors import ConversionError, InputError
 from explorer.export import save_onnx
 from explorer.model import load_model
 from explorer.plan import Plan
@@ -503,3 +504,21 @@ def test_every_layer_of_another_backend_is_signed():
     assert not typing.unsigned
     arrays = stored_weights(converted(proto, feeds, backend="tensorrt"))
     assert np.dtype(np.uint8) not in {array.dtype for array in arrays.values()}
+
+
+def test_a_nan_in_a_weight_is_named_and_the_layer_can_be_kept():
+    """It is seen in the emulation, of all plans; a file that would hold some number for it is refused."""
+    weights = weights_of(w=(8, 6), v=(6, 4))
+    broken = numpy_helper.to_array(weights[1]).copy()
+    broken[1, 1] = np.nan
+    nodes = [node("MatMul", ["x", "w"], ["m"], "first"), node("MatMul", ["m", "v"], ["y"], "second")]
+    proto = built(nodes, [weights[0], weight("v", broken)], shape=(2, 8))
+    x = explorer.open(proto, inputs=image(shape=(2, 8)), target=None)
+    x.calibrate(cache=False)
+    x.plan = INT8
+    assert np.isnan(x.outputs()[1]["y"][:, 1]).all()
+    with pytest.raises(InputError, match="weight 'v' of the layer 'second' has a NaN"):
+        x.convert()
+    x.plan = INT8.block(layers=["second"])
+    assert x.convert().decisions.low_layers == {"first"}
+    assert np.isfinite(x.errors().set_index("id").loc["first", "local_sqnr_db"])

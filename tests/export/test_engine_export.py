@@ -19,6 +19,7 @@ from explorer.backends.tensorrt.build import BuildSettings
 from explorer.backends.tensorrt.shapes import InputRange
 from explorer.backends.tensorrt.versions import api_of
 from explorer.errors import BackendError, ExportError
+from explorer.export import engine as engine_module
 from explorer.export.blacklists import blacklist_text
 from explorer.export.engine import export_engine, export_recipe, trtexec_command, weak_command
 from explorer.plan import Plan
@@ -73,6 +74,7 @@ def test_the_command_builds_times_and_tells_layers():
     assert found == {
         "onnx": "mixed.onnx", "saveEngine": "out/m.engine", "noTF32": "", "profilingVerbosity": "detailed",
         "exportLayerInfo": "out/m.layers.json", "exportProfile": "out/m.profile.json", "separateProfileRun": "",
+        "exportTimes": "out/m.times.json",
     }  # fmt: skip
 
 
@@ -111,9 +113,32 @@ def test_builder_settings_are_told():
     assert (found["builderOptimizationLevel"], found["memPoolSize"]) == ("5", "workspace:3")
 
 
-def test_the_weakly_typed_command_is_that_of_the_blacklist(x):
-    assert weak_command(x.model, x.decisions()) == blacklist_text("trtexec", x.model, x.decisions())
-    assert flags(weak_command(x.model, x.decisions())[0])["layerPrecisions"] == "relu:fp32"
+@pytest.mark.parametrize("constraints", ["obey", "prefer"])
+def test_the_weakly_typed_command_is_that_of_the_blacklist_and_writes_an_engine(x, constraints):
+    text, note = weak_command(x.model, x.decisions(), "out/m.engine", RANGES, constraints=constraints)
+    found, strong = flags(text), flags(trtexec_command("m.onnx", "out/m.engine", x.decisions(), RANGES))
+    blacklist, told = blacklist_text("trtexec", x.model, x.decisions())
+    assert found["layerPrecisions"] == flags(blacklist)["layerPrecisions"] == "relu:fp32"
+    assert found["precisionConstraints"] == constraints
+    assert {name: strong[name] for name in strong if name != "onnx"}.items() <= found.items()
+    assert told in note
+
+
+def test_the_weakly_typed_command_keeps_fp32_in_fp32(x):
+    """TF32 is on by itself, and a layer of fp32 may run in it."""
+    assert "noTF32" in flags(blacklist_text("trtexec", x.model, x.decisions())[0])
+    assert "noTF32" in flags(weak_command(x.model, decisions(FP32), "m.engine")[0])
+    text, note = weak_command(x.model, decisions(TF32), "m.engine")
+    assert not {"noTF32", "fp16", "layerPrecisions"} & set(flags(text))
+    assert "by itself" in note
+
+
+def test_int8_beside_fp16_gets_its_flag_and_is_told_to_need_ranges(x):
+    x.calibrate()
+    x.plan = FP16.use("int8", op_types=["MatMul"])
+    text, note = weak_command(x.model, x.decisions(), "m.engine")
+    assert {"fp16", "int8"} <= set(flags(text))
+    assert "--calib=FILE" in note
 
 
 # -- the recipe --------------------------------------------------------------------------------------------------------
@@ -151,6 +176,34 @@ def test_the_script_holds_the_weakly_typed_form_as_a_comment(x, tmp_path):
     assert any(line.startswith("# trtexec") and "--layerPrecisions=relu:fp32" in line for line in lines)
 
 
+@pytest.mark.parametrize("low", ["tf32", "fp8e4m3"])
+def test_formats_without_a_blacklist_have_a_recipe_too(tmp_path, low):
+    x = explorer.open(dense_of_opset_19(), dims={"batch": 2}, plan=Plan(format=low), target=None)
+    model, script = export_recipe(x.results, x.plan, x.target, tmp_path / "m.engine")
+    lines = script.read_text().splitlines()
+    weakly = [line for line in lines if line.startswith("# trtexec")]
+    strong = [line for line in lines if line.startswith("trtexec")]
+    assert len(strong) == 2
+    assert all(("--noTF32" in line) is (low != "tf32") for line in (*strong, *weakly))
+    assert len(weakly) == (low == "tf32")
+    onnx.checker.check_model(str(model), full_check=True)
+
+
+def dense_of_opset_19():
+    """fp8 is a type from opset 19 on."""
+    return onnx.version_converter.convert_version(onnx.load_from_string(ONNX), 19).SerializeToString()
+
+
+def test_a_recipe_that_fails_leaves_nothing(x, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise ExportError("The disk is full.")
+
+    monkeypatch.setattr(engine_module, "save_onnx", refuse)
+    with pytest.raises(ExportError, match="disk is full"):
+        export_recipe(x.results, x.plan, x.target, tmp_path / "m.engine")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_plan_that_no_file_can_hold_gives_no_recipe(x, tmp_path):
     with pytest.raises(BackendError, match="No file can hold this plan: tf32"):
         export_recipe(x.results, TF32.block(layers=["last"]), None, tmp_path / "m.engine")
@@ -181,6 +234,9 @@ def test_an_engine_is_written_with_all_that_it_came_from(fake, x, tmp_path):
     names = [layer["Name"] for layer in found["layers"]["Layers"]]
     assert "first + bias" in names or "first" in names
     assert ("stronglyTyped" in flags(found["rebuild"])) is fake.trt.__version__.startswith("10.")
+    assert flags(found["rebuild"])["onnx"] == "m.onnx"
+    assert found["rebuild_needs"].startswith("m.onnx is the mixed model, which is not written with the engine")
+    assert "export-engine MODEL --plan PLAN --recipe --out m.engine" in found["rebuild_needs"]
     assert ("Building", 2, 2) in told
 
 
@@ -190,8 +246,14 @@ def test_the_metadata_of_a_weak_engine_says_so(monkeypatch, x, tmp_path):
     monkeypatch.setattr(versions, "backend_status", lambda: (status,))
     monkeypatch.setattr(engine_builds, "load_tensorrt", lambda: (made.trt, api_of(made.trt)))
     monkeypatch.setattr(engine_builds, "open_device", fake_tensorrt.FakeDevice)
-    _, beside = export_engine(EngineRuns(x.results, strong=False), x.model, x.plan, None, tmp_path / "m.engine")
+    runs = EngineRuns(x.results, strong=False, obey=False)
+    _, beside = export_engine(runs, x.model, x.plan, None, tmp_path / "m.engine")
     found = json.loads(beside.read_text())
+    rebuild = flags(found["rebuild"])
+    assert (rebuild["precisionConstraints"], rebuild["layerPrecisions"]) == ("prefer", "relu:fp32")
+    assert {"fp16", "noTF32", "minShapes"} <= set(rebuild)
+    assert "stronglyTyped" not in rebuild
+    assert "source model" in found["rebuild_needs"]
     assert found["typing"] == "weak"
     assert found["settings"]["weak"]["layers"]["relu"] == "fp32"
 

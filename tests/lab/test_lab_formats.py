@@ -57,7 +57,7 @@ def test_int8_by_the_bar_and_of_one_layer_in_an_fp16_plan(lenet):
     panel.choose("Format", value="int8")
     panel.until("return store.state.format === 'int8' && !store.stale;")
     panel.figures_are_right()
-    told = panel.kernel.value("x.results.provenance(x.plan)")
+    told = panel.kernel.value("x.provenance")
     assert "percentile" in told
     assert panel.state["headline"]["output_error"]["provenance"] == told
     assert panel.root.locator(".pe-bar-keep input").is_disabled()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 from support.graphs import BOOL, INT64, model, node, value, weight
 
 from explorer.errors import InputError
-from explorer.model import load_model, load_samples
+from explorer.model import hash_feeds, load_model, load_samples
 
 X = np.arange(40, dtype=np.float32).reshape(10, 4)
 
@@ -31,6 +33,17 @@ def test_rows_are_cut_into_batches_in_order():
     assert (samples.rows, len(samples), samples.origin) == (10, 3, "user")
     assert samples.shapes == {"x": (4, 4)}
     assert samples.describe().startswith("10 samples from arrays in memory")
+
+
+@pytest.mark.parametrize("dtype", [object, np.int64])
+def test_samples_that_differ_anywhere_have_different_hashes(dtype):
+    hashes = set()
+    for changed in (0, 1000, 1999):
+        values = np.zeros(2000, dtype)
+        values[changed] = 1 if dtype is np.int64 else "other"
+        hash_feeds(sha := hashlib.sha256(), [{"x": values}])
+        hashes.add(sha.hexdigest())
+    assert len(hashes) == 3
 
 
 def test_a_fixed_batch_takes_whole_multiples():

@@ -112,10 +112,11 @@ def test_layers_are_known_by_id_name_and_scope(loaded, pattern):
     assert formats["/block.0/Add_0"] == "fp16"
 
 
-def test_ids_with_brackets_are_themselves_before_they_are_patterns():
-    nodes = [node("Relu", ["x"], ["a"], "layer[1]"), node("Relu", ["a"], ["y"], "layer1")]
+@pytest.mark.parametrize("name", ["layer[1]", "layer?", "l*"])
+def test_an_id_means_its_layer_alone_before_it_is_a_pattern(name):
+    nodes = [node("Relu", ["x"], ["a"], name), node("Relu", ["a"], ["y"], "layer1")]
     loaded = load_model(model(nodes, [value("x")], [value("y")]))
-    assert asked(Plan().block(layers=["layer[1]"]), loaded)["layer[1]"] == "fp32"
+    assert asked(Plan().block(layers=[name]), loaded) == {name: "fp32", "layer1": "fp16"}
 
 
 @pytest.mark.parametrize(

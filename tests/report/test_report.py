@@ -197,6 +197,11 @@ class TestHeadline:
         charts = latency_by_op(both, "fp16")
         assert [chart.provenance for chart in charts] == [(PREDICTED,), (MEASURED,)]
 
+    def test_times_of_zero_have_no_shares(self):
+        data = transformer(20, broken=False)
+        (chart,) = latency_by_op(data.latency.assign(fp32_us=0.0, fp16_us=0.0), "fp16")
+        assert "Most of the" not in chart.summary
+
     def test_random_inputs_are_distrusted_in_every_view(self):
         page = render(transformer(random=True))
         assert page.count("Random inputs: do not trust these ranges") >= 6

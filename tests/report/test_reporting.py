@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scene_samples import with_graph
-from support.graphs import chain
+from support.graphs import chain, model, node, value, weight
 
 import explorer
 from explorer.reporting import graph, report_data
 from explorer.scene import decode_frame
+from explorer.view.controller import Controller
 
 SAMPLES = Path(__file__).parents[2] / "sample_models"
 
@@ -68,6 +69,21 @@ def test_the_state_says_what_the_plan_is_and_offers_nothing(told):
     assert (state["devices"], state["undo"], state["redo"], state["calls"]) == ([], 0, 0, [])
     assert [each["title"] for each in state["findings"]] == [each.title for each in data.findings]
     assert sum(each["current"] for each in state["tried"]) == 1
+
+
+def test_an_output_of_nan_alone_is_not_finite_in_report_and_panel():
+    nodes = [
+        node("Mul", ["x", "s"], ["a"], "scale"),
+        node("Mul", ["a", "a"], ["b"], "square"),
+        node("Mul", ["a", "a"], ["b2"], "square2"),
+        node("Sub", ["b", "b2"], ["y"], "zero"),
+    ]
+    proto = model(nodes, [value("x")], [value("y")], [weight("s", [1e3])])
+    x = explorer.open(proto, inputs={"x": np.linspace(1, 2, 8, dtype=np.float32).reshape(2, 4)})
+    assert x.output_error()[["sqnr_db", "rel_l2", "max_abs"]].isna().all(axis=None)
+    known = {"name": "y", "sqnr_db": "-inf", "rel_l2": "inf", "max_abs": "inf", "overflow": 0, "nan": 8}
+    assert json.loads(report_data(x, runs=1).scene)["state"]["outputs"] == [known]
+    assert Controller(x, gpu_model="").state["outputs"] == [known]
 
 
 def test_a_large_model_carries_no_histograms(monkeypatch):

@@ -78,12 +78,15 @@ def test_frame_holds_the_tables(broken):
     assert [facts["reasons"][at] for at in columns["reason"]] == list(errors["reason"])
     ids = list(errors["id"])
     assert ids[facts["firstNonfinite"]] == x.first_nonfinite() == "square"
-    for name in ("local_rel_l2", "acc_rel_l2"):
-        np.testing.assert_array_equal(columns[name], errors[name].to_numpy(np.float32))
     np.testing.assert_array_equal(columns["max_abs"], ranges["max_abs"].to_numpy(np.float32))
     at = {layer: number for number, layer in enumerate(ids)}
     assert columns["local_sqnr_db"][at["square"]] == -np.inf
     assert columns["acc_sqnr_db"][at["square"]] == columns["acc_sqnr_db"][at["zero"]] == -np.inf, "NaN is no unknown"
+    for name in ("local_rel_l2", "local_max_abs", "acc_rel_l2", "acc_max_abs"):
+        expected = errors[name].fillna(np.inf).to_numpy(np.float32)
+        assert np.isnan(errors[name].iloc[at["zero"]])
+        expected[at["shape"]] = np.nan
+        np.testing.assert_array_equal(columns[name], expected, err_msg=f"{name}: NaN only where nothing was measured")
     assert np.isnan(columns["local_sqnr_db"][at["shape"]])
     assert np.isnan(columns["elements"][at["shape"]]), "nothing was counted there, which is not zero"
     assert columns["overflow"][at["square"]] == 8

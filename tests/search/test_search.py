@@ -1,10 +1,10 @@
 """The search as its user sees it, on the sample models: budgets are kept, and what was measured is remembered."""
 
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
+from support.searching import SAMPLES, opened
 
 import explorer
 from explorer.backends.runtime import Cancel, RunCancelled
@@ -13,19 +13,7 @@ from explorer.results.searching import search_settings
 from explorer.search.agree import agreeing
 from explorer.search.plans import plan_with
 
-SAMPLES = Path(__file__).resolve().parents[2] / "sample_models"
 BROKEN = {f"*norm*/{name}" for name in ("Pow", "ReduceMean_1", "Add", "Sqrt")}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PRECISION_EXPLORER_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-def opened(name, **options):
-    return explorer.open(SAMPLES / f"{name}.onnx", inputs=SAMPLES / f"{name}.npz", **options)
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +100,12 @@ def test_a_metric_on_other_data(searched):
     assert front.judge.exact_score > 0.9
 
 
+@pytest.mark.parametrize("exact", [float("nan"), float("inf")])
+def test_a_metric_that_is_no_number_is_refused(searched, exact):
+    with pytest.raises(InputError, match=f"metric of the fp32 model is {exact}"):
+        searched[0].search(metric=lambda outputs, labels: exact, gpu_model="")
+
+
 def test_the_blacklist_is_kept_and_overrides_are_not():
     x = opened("digits_transformer")
     x.plan = x.plan.block(op_types=["Softmax"]).set({"embed/Add": "fp32"})
@@ -131,6 +125,8 @@ def test_latency_on_a_gpu():
     x = opened("digits_transformer", batch_size=360)
     front = x.search(gpu_model="T4")
     assert front.device == "T4"
+    assert front.latency_provenance == "predicted (roofline, T4), batch of 360"
+    assert front.latency_provenance in str(front)
     for point in front.points:
         fork = x.fork()
         fork.plan = point.plan
@@ -217,6 +213,15 @@ def test_budgets_that_cannot_be_kept_are_refused(searched, arguments, words):
 def test_what_cannot_be_searched_is_refused(searched, arguments, words):
     with pytest.raises(InputError, match=words):
         searched[0].search(gpu_model="", **arguments)
+
+
+def test_without_latency_none_is_told(searched):
+    x, front = searched
+    for point in front.points[:: len(front.points) - 1]:
+        found = front.explain(front.decisions(point.plan))
+        assert np.isnan(found.saves_us).all()
+        words = [found.sentence(index) for index in range(len(x.model.layers))]
+        assert not any(" us" in each or "latency" in each or "()" in each for each in words)
 
 
 def test_layers_that_agree_run_in_one_format(searched):

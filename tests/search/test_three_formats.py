@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
+from support.searching import opened
 
 import explorer
 from explorer.errors import BackendError, InputError
 from explorer.scene import FrontColumns, ShownFront, known_accuracy
 from explorer.search.agree import following
 
-SAMPLES = Path(__file__).resolve().parents[2] / "sample_models"
 BOTH = ("fp16", "int8")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PRECISION_EXPLORER_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-def opened(name, **options):
-    return explorer.open(SAMPLES / f"{name}.onnx", inputs=SAMPLES / f"{name}.npz", **options)
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +188,13 @@ def test_each_layer_says_what_each_other_format_would_change(on_a_gpu):
     fork = x.fork()
     fork.plan = front.points[-1].plan
     np.testing.assert_array_equal(front.explain(fork.decisions()).labels, front.points[-1].choice)
+
+
+def test_without_latency_none_is_told(searched):
+    x, front = searched
+    found = front.explained(front.points[-1].choice)
+    assert np.isnan(found.saves_us).all()
+    assert not any(" us" in found.sentence(index) for index in range(len(x.model.layers)))
 
 
 def test_the_blacklist_holds_and_a_front_of_two_formats_refuses_a_plan_of_three():

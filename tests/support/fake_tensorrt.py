@@ -11,6 +11,7 @@ import ctypes
 import enum
 import json
 import types
+import weakref
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -35,14 +36,27 @@ class Fake:
     Attributes:
         trt: the module.
         calls: ``(what, details...)`` in order.
-        faults: switched on by tests: ``parser`` (list of ParserError), ``build`` (message), ``load`` (message),
-            ``context``, ``run``, ``timing`` (refuse timing caches), ``profile`` (refuse shapes), ``silent`` (debug
-            tensors are not shown), ``unmarked_nan`` (outputs of engines without inner values are NaN).
+        faults: switched on by tests: ``start`` (message: no builder or runtime can be made), ``parser`` (list of
+            ParserError), ``build`` (message), ``load`` (message), ``context``, ``infer`` (message), ``run``, ``timing``
+            (refuse timing caches), ``profile`` (refuse shapes), ``silent`` (debug tensors are not shown),
+            ``unmarked_nan`` (outputs of engines without inner values are NaN).
     """
 
     trt: types.ModuleType
     calls: list = field(default_factory=list)
     faults: dict = field(default_factory=dict)
+    _logger: object = None
+    _alive: weakref.WeakSet = field(default_factory=weakref.WeakSet)
+
+    def start(self, made, logger):
+        """Returns the logger of a new builder or runtime: as in TensorRT the first one, while any of them lives."""
+        if not self._alive:
+            self._logger = logger
+        if "start" in self.faults:
+            self._logger.log(self.trt.ILogger.Severity.ERROR, self.faults["start"])
+            raise TypeError("pybind11::init(): factory function returned nullptr")
+        self._alive.add(made)
+        return self._logger
 
     def called(self, what):
         return [call[1:] for call in self.calls if call[0] == what]
@@ -276,7 +290,7 @@ def _builder(trt, fake, version):
 
     class Builder:
         def __init__(self, logger):
-            self.logger = logger
+            self.logger = fake.start(self, logger)
 
         def create_network(self, flags=0):
             fake.calls.append(("create_network", flags))

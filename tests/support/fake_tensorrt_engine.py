@@ -32,7 +32,7 @@ class Strict:
 def add_runtime(trt, fake, version, major):
     class Runtime:
         def __init__(self, logger):
-            self.logger = logger
+            self.logger = fake.start(self, logger)
 
         def deserialize_cuda_engine(self, serialized_engine):
             data = bytes(serialized_engine)
@@ -105,6 +105,8 @@ def _context(trt, fake, engine, proto, facts):
             return True
 
         def infer_shapes(self):
+            if "infer" in fake.faults:
+                raise RuntimeError(fake.faults["infer"])
             return list(fake.faults.get("unknown", ()))
 
         def get_tensor_shape(self, name):

@@ -119,6 +119,11 @@ def in_lab(browser, server, name, *, idle=True, query="", watch=None):
         page.get_by_role("button", name="Keep Waiting"),
         lambda button: button.evaluate_all("found => found.forEach(each => each.click())"),  # it may go by itself
     )
+    # A cell that is run while its kernel still starts makes JupyterLab ask which kernel it is to be.
+    page.add_locator_handler(
+        page.locator(".jp-Dialog", has_text="Select Kernel").locator(".jp-mod-accept"),
+        lambda button: button.evaluate_all("found => found.forEach(each => each.click())"),
+    )
     page.goto(f"{server.url}/lab/tree/{name}?token={TOKEN}{query}")
     page.wait_for_selector(".jp-Notebook .jp-CodeCell .cm-content", timeout=WAIT_MS)
     if idle:

@@ -1,13 +1,22 @@
-"""Small problems of the search, random or built by hand, and all plans of one."""
+"""Small problems of the search, random or built by hand, all plans of one, and the sample models to search."""
 
 from __future__ import annotations
 
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 
+import explorer
 from explorer.search.energy import HIGH, LOW, Energy, Terms
 from explorer.search.problem import Problem, objective
+
+SAMPLES = Path(__file__).resolve().parents[2] / "sample_models"
+
+
+def opened(name, **options):
+    """Return a sample model, opened with its samples."""
+    return explorer.open(SAMPLES / f"{name}.onnx", inputs=SAMPLES / f"{name}.npz", **options)
 
 
 def clauses(rows, *, swapped=False):

@@ -214,7 +214,8 @@ def test_a_step_back_needs_no_run(c):
     c.edit({"op": "undo"})
     assert facts(c)["errorsRevision"] == facts(c)["revision"] == 2
     assert c.state["run"]["state"] == "idle"
-    c.wait(LONG_S)
+    assert c.wait(LONG_S)
+    assert c.state["run"]["seconds"] is None, "what was known took no run, and no milliseconds of one"
     same_as_python(c)
 
 

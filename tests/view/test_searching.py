@@ -409,6 +409,8 @@ def test_an_edit_while_a_plan_is_being_found_is_what_counts(c, monkeypatch, how)
     answers = []
     Desk(c).answer({"id": 1, "kind": "take", "error": 1e-3}, lambda message, _: answers.append(message))
     assert begun.wait(LONG_S)
+    assert c.state["run"]["state"] == "running", "it can be seen, and stopped"
+    assert "within the budget" in c.state["run"]["stage"]
     if how == "edit":
         c.edit({"op": "toggle", "layers": [3]})
     elif how == "cell":
@@ -420,6 +422,7 @@ def test_an_edit_while_a_plan_is_being_found_is_what_counts(c, monkeypatch, how)
     assert "not set" in answers[0]["error"]["what"]
     assert c.x.plan == plan
     assert c.state["search"]["chosen"] is None
+    assert c.state["run"]["state"] == "idle"
 
 
 # -- what if -----------------------------------------------------------------------------------------------------------

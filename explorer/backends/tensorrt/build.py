@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from explorer.backends.runtime import Cancel, RunCancelled
-from explorer.backends.tensorrt.logger import LOWER, failure, load_plugins, make_logger
+from explorer.backends.tensorrt.logger import LOWER, Messages, failure, listen, load_plugins, start
 from explorer.backends.tensorrt.network import parse_network
 from explorer.backends.tensorrt.shapes import InputRange, shape_words
 from explorer.backends.tensorrt.weak import WeakPlan, constrain
@@ -102,14 +102,14 @@ def build_engine(
     """
     token = cancel or Cancel()
     token.check()
-    logger = make_logger(trt)
-    load_plugins(trt, logger)
-    builder = trt.Builder(logger)
-    parsed = parse_network(trt, api, builder, logger, onnx, strong=weak is None)
+    said = listen(trt)
+    load_plugins(trt, said)
+    builder = start(trt.Builder, said=said)
+    parsed = parse_network(trt, api, builder, said, onnx, strong=weak is None)
     config = builder.create_builder_config()
     _configure(trt, api, config, settings)
     if settings.inner_values and not parsed.network.mark_unfused_tensors_as_debug_tensors():
-        raise failure("mark the tensors inside the engine", logger)
+        raise failure("mark the tensors inside the engine", said)
     _add_profile(builder, parsed.network, config, ranges)
     absent = constrain(trt, api, parsed.network, config, weak) if weak is not None else ()
     notes = (
@@ -122,8 +122,8 @@ def build_engine(
     plan = builder.build_serialized_network(parsed.network, config)
     steps.check()
     if plan is None:
-        raise failure("build the engine", logger, fix=_build_fix(weak))
-    return Built(bytes(plan), _serialized(cache), (*notes, *_warnings(logger)))
+        raise failure("build the engine", said, fix=_build_fix(weak))
+    return Built(bytes(plan), _serialized(cache), (*notes, *_warnings(said)))
 
 
 def _configure(trt: Any, api: Api, config: Any, settings: BuildSettings) -> None:
@@ -210,9 +210,9 @@ def _build_fix(weak: WeakPlan | None) -> str:
     return f"Keep the layers that it names in fp32. {LOWER}"
 
 
-def _warnings(logger: Any) -> tuple[str, ...]:
+def _warnings(said: Messages) -> tuple[str, ...]:
     """Return the builder's warnings about numbers; the others are about speed and style."""
-    told = [each for each in logger.warnings if "subnormal" in each.lower() or "out of range" in each.lower()]
+    told = [each for each in said.warnings if "subnormal" in each.lower() or "out of range" in each.lower()]
     return tuple(f"TensorRT warns: {' '.join(each.split())[:300]}" for each in dict.fromkeys(told))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import ml_dtypes
 import numpy as np
 
-from explorer.backends.tensorrt.logger import LOWER, failure, load_plugins, make_logger
+from explorer.backends.tensorrt.logger import LOWER, failure, listen, load_plugins, start
 from explorer.errors import BackendError, InputError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ _TYPES: Final[Mapping[str, Any]] = {
     "float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "fp8": ml_dtypes.float8_e4m3fn,
     "int8": np.int8, "uint8": np.uint8, "int32": np.int32, "int64": np.int64, "bool": np.bool_,
 }  # fmt: skip
+_OTHER_SHAPES: Final = "Build it with samples of these shapes among them."
 _ALIGNMENT: Final = 256  # bytes; cuMemAlloc gives at least that
 
 
@@ -59,14 +60,14 @@ class Engine:
 
     def __init__(self, trt: Any, api: Api, plan: bytes, device: Device) -> None:
         self.trt, self.device = trt, device
-        self.logger = make_logger(trt)
-        load_plugins(trt, self.logger)
-        self._runtime = trt.Runtime(self.logger)
+        said = listen(trt)
+        load_plugins(trt, said)
+        self._runtime = start(trt.Runtime, said=said)
         self.raw = self._runtime.deserialize_cuda_engine(plan)
         if self.raw is None:
             raise failure(
                 f"load the engine with version {api.version} on {device.name}",
-                self.logger,
+                said,
                 fix="An engine runs with the version and on the kind of GPU that it was built with: build it anew.",
             )
         names = [str(self.raw.get_tensor_name(index)) for index in range(self.raw.num_io_tensors)]
@@ -112,13 +113,14 @@ class Running:
         self._outputs: dict[str, tuple[int, tuple[int, ...]]] = {}
         self._grown: dict[str, Any] = {}
         self._host: list[NDArray[Any]] = []
+        self._said = listen(engine.trt)
         _check_names(engine, feeds)
         self.context = engine.raw.create_execution_context()
         if self.context is None:
-            raise failure("make room to run the engine", engine.logger, fix=LOWER)
+            raise failure("make room to run the engine", self._said, fix=LOWER)
         try:
             for name in engine.inputs:
-                self._bind_input(name, np.ascontiguousarray(feeds[name]))
+                self._bind_input(name, np.asarray(feeds[name], order="C"))
             self._check_shapes()
             for name in engine.outputs:
                 self._bind_output(name)
@@ -137,7 +139,7 @@ class Running:
             raise InputError(
                 f"The engine does not take shape {tuple(array.shape)} for input '{name}'.",
                 why="It was built for the shapes of the samples.",
-                fix="Build it with samples of this shape among them.",
+                fix=_OTHER_SHAPES,
             )
         if engine.raw.get_tensor_location(name) == engine.trt.TensorLocation.HOST:
             self._host.append(array)
@@ -148,7 +150,10 @@ class Running:
         self.context.set_tensor_address(name, address)
 
     def _check_shapes(self) -> None:
-        missing = self.context.infer_shapes()
+        try:
+            missing = self.context.infer_shapes()
+        except RuntimeError as error:
+            raise failure("work out the shapes of the outputs", self._said, fix=_OTHER_SHAPES) from error
         if missing:
             raise InputError(f"TensorRT needs more of the inputs to know all shapes: {', '.join(missing)}.")
 
@@ -180,7 +185,7 @@ class Running:
             BackendError: TensorRT could not start it, in its own words.
         """
         if not self.context.execute_async_v3(self._device.stream):
-            raise failure("run the engine", self.engine.logger, fix=LOWER)
+            raise failure("run the engine", self._said, fix=LOWER)
 
     def run(self) -> None:
         """Run once and wait for the end."""

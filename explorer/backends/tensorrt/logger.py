@@ -1,68 +1,135 @@
-"""What TensorRT says while it works: kept, so that a failure, which is only a ``None``, can be told."""
+"""What TensorRT says while it works: kept, so that a failure, which is only a ``None``, can be told.
+
+TensorRT has one logger a process: as long as a builder, a runtime or an engine lives it keeps the first that it was
+given and ignores others (NVIDIA/TensorRT, issue 1475). So there is one here, and it tells everyone who listens.
+"""
 
 from __future__ import annotations
 
+import functools
 import re
-from typing import Any
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any, Final
 
 from explorer.errors import BackendError
 
-__all__ = ["failure", "load_plugins", "make_logger"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-_MESSAGES = 50  # the first errors name the cause, what follows repeats it
-_WORDS = 600  # characters of TensorRT's own words in one error
-_MEMORY = re.compile(r"out ?of ?memory|OutOfMemory|insufficient memory|cudaMalloc|memory allocation", re.IGNORECASE)
-LOWER = (
+__all__ = ["Messages", "failure", "listen", "load_plugins", "start"]
+
+_MESSAGES: Final = 50  # the first errors name the cause, what follows repeats it
+_WORDS: Final = 600  # characters of TensorRT's own words in one error
+_MEMORY: Final = re.compile(
+    r"out ?of ?memory|OutOfMemory|insufficient memory|cudaMalloc|memory allocation", re.IGNORECASE
+)
+LOWER: Final = (
     "Lower the batch (batch_size, --batch-size) or the length of the inputs, the workspace limit, or the builder "
     "optimization level; close what else uses the GPU."
 )
 
 
-def make_logger(trt: Any) -> Any:
-    """Return a TensorRT logger that prints nothing and keeps errors and warnings in ``errors`` and ``warnings``."""
+class Messages:
+    """What TensorRT said since `listen`, for as long as this object is held.
 
-    class Kept(trt.ILogger):  # type: ignore[misc]  # the base is known only at run time
-        """A logger for TensorRT; it may be called from TensorRT's own threads."""
+    Attributes:
+        logger: the logger that TensorRT's objects are given.
+        errors: the first errors, in order.
+        warnings: the first warnings, likewise.
+        thread: who listens: what is said in the thread of another listener is not for this one.
+    """
+
+    def __init__(self, logger: Any) -> None:
+        self.logger = logger
+        self.errors: list[str] = []
+        self.warnings: list[str] = []
+        self.thread = threading.current_thread()
+
+
+_LISTENING: Final[weakref.WeakSet[Messages]] = weakref.WeakSet()
+_CHANGES: Final = threading.RLock()  # of the set; one thread may come twice, by what a collected object logs
+
+
+def listen(trt: Any) -> Messages:
+    """Return what TensorRT will say from now on."""
+    messages = Messages(_logger(trt))
+    with _CHANGES:
+        _LISTENING.add(messages)
+    return messages
+
+
+def _listeners() -> list[Messages]:
+    """Return who listens in this thread; in one of TensorRT's own threads, everyone."""
+    with _CHANGES:
+        all_of_them = list(_LISTENING)
+    here = threading.current_thread()  # not its number, which a later thread may have again
+    return [each for each in all_of_them if each.thread is here] or all_of_them
+
+
+@functools.lru_cache(maxsize=1)  # of the one module of the process; tests have many
+def _logger(trt: Any) -> Any:
+    severity_of = trt.ILogger.Severity
+
+    class Logger(trt.ILogger):  # type: ignore[misc]  # the base is known only at run time
+        """Prints nothing; it may be called from TensorRT's own threads."""
 
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
-            self.errors: list[str] = []
-            self.warnings: list[str] = []
 
         def log(self, severity: Any, message: str) -> None:
-            """Keep a message."""
-            if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
-                kept = self.errors
-            elif severity == trt.ILogger.Severity.WARNING:
-                kept = self.warnings
-            else:
-                return
-            if len(kept) < _MESSAGES:
-                kept.append(str(message))
+            """Pass an error or a warning on."""
+            for each in _listeners():
+                if severity in (severity_of.INTERNAL_ERROR, severity_of.ERROR):
+                    _keep(each.errors, message)
+                elif severity == severity_of.WARNING:
+                    _keep(each.warnings, message)
 
-    return Kept()
+    return Logger()
 
 
-def load_plugins(trt: Any, logger: Any) -> None:
+def _keep(kept: list[str], message: str) -> None:
+    if len(kept) < _MESSAGES:
+        kept.append(str(message))
+
+
+def start(kind: Callable[..., Any], *arguments: Any, said: Messages) -> Any:
+    """Return a new object of TensorRT's: a builder, a runtime, a parser.
+
+    Raises:
+        BackendError: TensorRT cannot make it, for one because the driver is older than the CUDA that it is built for.
+    """
+    try:
+        return kind(*arguments, said.logger)
+    except (TypeError, RuntimeError) as error:  # TypeError: what the bindings make of a null pointer
+        raise failure(
+            f"start its {kind.__name__}",
+            said,
+            fix="Check that the driver is new enough for this TensorRT and that the GPU can be used: `nvidia-smi` and "
+            "`precision-explorer backends` tell; else install a TensorRT that is built for the driver's CUDA.",
+        ) from error
+
+
+def load_plugins(trt: Any, said: Messages) -> None:
     """Register TensorRT's own plugins, which the parser makes some operators of and engines may hold."""
-    trt.init_libnvinfer_plugins(logger, "")
+    trt.init_libnvinfer_plugins(said.logger, "")
 
 
-def failure(doing: str, logger: Any, *, fix: str = "") -> BackendError:
+def failure(doing: str, said: Messages, *, fix: str = "") -> BackendError:
     """Return the error for something that TensorRT did not do, told in its own words.
 
     Args:
         doing: what failed, as ``"TensorRT could not <doing>"``.
-        logger: from `make_logger`.
+        said: from `listen`, begun before.
         fix: what to do where the cause is not a lack of memory.
     """
-    said = " ".join(dict.fromkeys(" ".join(each.split()) for each in logger.errors))
-    if len(said) > _WORDS:
-        said = said[:_WORDS].rstrip() + " ..."
-    if _MEMORY.search(said):
+    words = " ".join(dict.fromkeys(" ".join(each.split()) for each in said.errors))
+    if len(words) > _WORDS:
+        words = words[:_WORDS].rstrip() + " ..."
+    if _MEMORY.search(words):
         return BackendError(
-            f"TensorRT could not {doing}: the GPU's memory is too small ({said}).",
+            f"TensorRT could not {doing}: the GPU's memory is too small ({words}).",
             fix=LOWER,
         )
-    told = f": {said}" if said else ", and gave no reason."
+    told = f": {words}" if words else ", and gave no reason."
     return BackendError(f"TensorRT could not {doing}{told}", fix=fix)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from explorer.backends.tensorrt.logger import failure
+from explorer.backends.tensorrt.logger import Messages, failure, start
 from explorer.errors import BackendError
 
 if TYPE_CHECKING:
@@ -29,14 +29,16 @@ class Parsed:
     parser: Any
 
 
-def parse_network(trt: Any, api: Api, builder: Any, logger: Any, onnx: bytes | Path, *, strong: bool = True) -> Parsed:
+def parse_network(
+    trt: Any, api: Api, builder: Any, said: Messages, onnx: bytes | Path, *, strong: bool = True
+) -> Parsed:
     """Return the network of an ONNX model.
 
     Args:
         trt: the module ``tensorrt``.
         api: what it can do.
         builder: a ``trt.Builder``.
-        logger: from `explorer.backends.tensorrt.logger.make_logger`.
+        said: what TensorRT says, listened to since the builder was made.
         onnx: the serialized model; or the path of its file, where its weights lie in a file beside it.
         strong: each tensor has the type that the ONNX file gives it. False lets TensorRT choose, within flags and
             constraints (10 and older).
@@ -49,20 +51,20 @@ def parse_network(trt: Any, api: Api, builder: Any, logger: Any, onnx: bytes | P
         api.require_weak()
     network = builder.create_network(api.strong_flags if strong else 0)
     if network is None:
-        raise failure("make a network", logger)
-    parser = trt.OnnxParser(network, logger)
+        raise failure("make a network", said)
+    parser = start(trt.OnnxParser, network, said=said)
     done = parser.parse_from_file(str(onnx)) if isinstance(onnx, Path) else parser.parse(onnx)
     if not done:
-        raise _refused(parser, logger)
+        raise _refused(parser, said)
     if not network.num_outputs:
         raise BackendError("The network that TensorRT read has no output.", fix="Check the model's outputs.")
     return Parsed(network, parser)
 
 
-def _refused(parser: Any, logger: Any) -> BackendError:
+def _refused(parser: Any, said: Messages) -> BackendError:
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
     if not errors:
-        return failure("read the model", logger, fix="Check it with onnx.checker.check_model(path, full_check=True).")
+        return failure("read the model", said, fix="Check it with onnx.checker.check_model(path, full_check=True).")
     told = [_words(error) for error in errors[:_TOLD]]
     more = f" And {len(errors) - _TOLD} more." if len(errors) > _TOLD else ""
     return BackendError(f"TensorRT's parser refuses the model: {' '.join(told)}{more}", fix=_remedy(errors[0]))

@@ -6,7 +6,7 @@ a layer with ``name``, ``timeMs`` (over all runs), ``averageMs``, ``medianMs`` (
 
 from __future__ import annotations
 
-import math
+import reprlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["EngineProfile", "WholeTimes", "read_profile", "read_times"]
 
 _US: Final = 1000.0  # microseconds in a millisecond: trtexec writes milliseconds
+_LONGEST_MS: Final = 86_400_000  # a day: no run of an engine takes longer, and sums of such times stay finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,10 @@ def read_profile(path: str | Path) -> EngineProfile:
     for row in rows:
         layer = str(row["name"])
         times[layer] = times.get(layer, 0.0) + _US * _number(row, "medianMs" if medians else "averageMs", name)
+    if not any(times.values()):
+        raise InputError(f"{name} tells that every layer took 0 ms.", fix="Run trtexec --exportProfile again.")
     count = head.get("count", 0)
-    return EngineProfile(times, count if isinstance(count, int) else 0, medians)
+    return EngineProfile(times, max(count, 0) if isinstance(count, int) else 0, medians)
 
 
 def read_times(path: str | Path) -> WholeTimes:
@@ -84,14 +87,17 @@ def read_times(path: str | Path) -> WholeTimes:
     times = [_US * _number(row, "computeMs", name) for row in content if isinstance(row, dict) and "computeMs" in row]
     if not times:
         raise InputError(f"{name} tells no run's time on the GPU (computeMs).", fix="Run trtexec --exportTimes again.")
-    return WholeTimes(*median_and_spread(times), len(times))
+    whole = WholeTimes(*median_and_spread(times), len(times))
+    if not whole.median_us:
+        raise InputError(f"{name} tells that the median run took 0 ms.", fix="Run trtexec --exportTimes again.")
+    return whole
 
 
 def _number(row: Mapping[str, Any], key: str, name: str) -> float:
     value = row.get(key)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value < 0:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= _LONGEST_MS:
         raise InputError(
-            f"{name} tells no time for '{row.get('name', 'a run')}': {key} is {value!r}.",
+            f"{name} tells no time for '{row.get('name', 'a run')}': {key} is {reprlib.repr(value)}.",
             fix="Give the file as trtexec wrote it.",
         )
     return float(value)

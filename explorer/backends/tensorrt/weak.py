@@ -66,10 +66,11 @@ def constrain(trt: Any, api: Api, network: Any, config: Any, plan: WeakPlan) -> 
         names = [name for name in layer_names(layer) if name in plan.layers]
         seen.update(names)
         formats = {plan.layers[name] for name in names}
-        if not formats or layer.type.name in _CHOSEN_BY_DATA:
+        floats = _float_outputs(trt, layer)
+        if not formats or not floats or layer.type.name in _CHOSEN_BY_DATA:
             continue
         # One layer of TensorRT may stand for several of ONNX; where they disagree the wide format is the safe one.
-        _constrain_layer(trt, layer, formats.pop() if len(formats) == 1 else "fp32")
+        _constrain_layer(trt, layer, floats, formats.pop() if len(formats) == 1 else "fp32")
     return tuple(name for name in plan.layers if name not in seen)
 
 
@@ -92,16 +93,28 @@ def _set_flags(trt: Any, api: Api, config: Any, plan: WeakPlan) -> None:
     config.set_flag(chosen)
 
 
-def _constrain_layer(trt: Any, layer: Any, wanted: str) -> None:
+def _float_outputs(trt: Any, layer: Any) -> tuple[int, ...]:
+    """Return which results of a layer hold floats; those that shapes are made of do not count.
+
+    The parser makes helpers on integers for one ONNX node, the shape that a Reshape takes for one, and gives them its
+    name: TensorRT refuses a precision for them, and ``trtexec`` passes over them too.
+    """
+    floats = [getattr(trt, name) for name in _FLOATS if hasattr(trt, name)]
+    outputs = ((index, layer.get_output(index)) for index in range(layer.num_outputs))
+    return tuple(
+        index
+        for index, tensor in outputs
+        if tensor is not None and not tensor.is_shape_tensor and tensor.dtype in floats
+    )
+
+
+def _constrain_layer(trt: Any, layer: Any, floats: tuple[int, ...], wanted: str) -> None:
     dtype = getattr(trt, _TYPES[wanted])
     layer.precision = dtype
     if wanted == "int8":
         return  # whoever reads the result decides whether it is stored in int8
-    floats = [getattr(trt, name) for name in _FLOATS if hasattr(trt, name)]
-    for output in range(layer.num_outputs):
-        tensor = layer.get_output(output)
-        if tensor is not None and not tensor.is_shape_tensor and tensor.dtype in floats:
-            layer.set_output_type(output, dtype)
+    for output in floats:
+        layer.set_output_type(output, dtype)
 
 
 def _set_ranges(network: Any, plan: WeakPlan) -> None:

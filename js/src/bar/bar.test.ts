@@ -313,11 +313,17 @@ describe("run state", () => {
     source.become({ run: run("idle", { seconds: 0.21 }) });
     expect(find(".pe-strip-stop").hidden).toBe(true);
     expect(find(".pe-run-words").textContent).toContain("210 ms");
+    source.become({ run: run("idle") });
+    expect(find(".pe-run-words").textContent).toBe("up to date, ran before");
+    store.taking = 1e-3; // let go of the budget: Python has not begun yet
+    store.emit("preview");
+    expect(find(".pe-run-words").textContent).toBe("about to run");
   });
 
   it("offers to run again after a cancel", () => {
     source.answers.run = async () => ({});
     source.become({ run: run("cancelled") });
+    expect(find(".pe-run-words").textContent).toBe("Cancelled"); // a measurement: errors are of the plan that is set
     button("Run again").click();
     expect(source.asked).toEqual([{ kind: "run", ask: {} }]);
   });
@@ -390,6 +396,13 @@ describe("notices", () => {
     expect(find("[aria-live=polite]").textContent).toBe("Nothing to do.");
     await vi.advanceTimersByTimeAsync(9000);
     expect(find(".pe-notice-code").textContent).toBe("x.plan = x.plan.block(op_types=['Pow'])");
+  });
+
+  it("leave the line to an error, also after a call", () => {
+    store.say("x.plan = y", "call");
+    store.say("Not set.", "error");
+    expect(find("[aria-live=polite]").childNodes).toHaveLength(0);
+    expect(find(".pe-notice [role=alert]").textContent).toBe("Not set.");
   });
 
   it("copy a call, or select it where the clipboard is closed", async () => {

@@ -29,7 +29,7 @@ export function createBar(host: HTMLElement, store: Store): { dispose(): void } 
     locked,
     random,
     controls.note,
-    controls.failure,
+    controls.run.failure,
     budget.element,
     h("div", { class: "pe-bar-row pe-bar-figures" }, cards, notices.element),
   );
@@ -50,7 +50,11 @@ export function createBar(host: HTMLElement, store: Store): { dispose(): void } 
         : "",
     );
   };
-  const stops = [store.on("data", update), store.on("preview", figures.update)];
+  const looked = (): void => {
+    figures.update();
+    controls.run.update(); // a plan that is taken is about to run
+  };
+  const stops = [store.on("data", update), store.on("preview", looked)];
   update();
   return {
     dispose() {
@@ -163,7 +167,7 @@ function createControls(store: Store) {
     const current = state.targets.find((each) => each.name === state.target);
     target.element.title = `Its kernels decide which layers may run low. ${current ? targetNote(current) : ""}`;
   };
-  return { row, note, failure: run.failure, update, dispose: ops.dispose };
+  return { row, note, run, update, dispose: ops.dispose };
 }
 
 /** Returns the checkbox that keeps the types of the model's inputs and outputs. */

@@ -41,7 +41,8 @@ export function createNotices(store: Store): Notices {
     setText(code, tone === "call" ? text : "");
     if (tone === "call") {
       if (code.parentElement !== quiet) quiet.replaceChildren(code);
-    } else setText(quiet, tone === "error" ? "" : text);
+    } else if (tone === "error") quiet.replaceChildren();
+    else setText(quiet, text);
     quiet.title = tone === "error" ? "" : text;
   };
   const told = (): void => {

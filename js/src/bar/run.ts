@@ -36,8 +36,9 @@ export function createRun(store: Store): Run {
     failure,
     update() {
       const { run } = store.state;
-      element.dataset.state = run.state === "idle" && store.stale ? "waiting" : run.state;
-      setText(words, wordsOf(run, store.stale));
+      const waiting = store.stale || store.taking !== null;
+      element.dataset.state = run.state === "idle" && waiting ? "waiting" : run.state;
+      setText(words, wordsOf(run, waiting));
       words.title = words.textContent ?? "";
       meter.hidden = run.state !== "running";
       if (run.total > 0) meter.value = Math.min(1, run.done / run.total);
@@ -53,12 +54,12 @@ export function createRun(store: Store): Run {
   };
 }
 
-function wordsOf(run: RunState, stale: boolean): string {
+function wordsOf(run: RunState, waiting: boolean): string {
   if (run.state === "running") return run.stage || "running";
   if (run.state === "failed") return "The run failed";
-  if (run.state === "cancelled") return "Cancelled: figures are of an older plan";
-  if (stale) return "about to run";
-  return run.seconds === null ? "" : `up to date, ran in ${seconds(run.seconds)}`;
+  if (run.state === "cancelled") return waiting ? "Cancelled: figures are of an older plan" : "Cancelled";
+  if (waiting) return "about to run";
+  return `up to date, ${run.seconds === null ? "ran before" : `ran in ${seconds(run.seconds)}`}`;
 }
 
 function seconds(value: number): string {

@@ -1,4 +1,4 @@
-/** The card beside what the pointer is on. It never covers it, and the pointer never meets it. */
+/** The card beside what the pointer is on. Where there is room it does not cover it; the pointer never meets it. */
 import { h } from "../dom";
 import { brief, groupRows, layerRows, provenance, type Row, wireRows } from "./describe";
 import type { Hit } from "./hit";
@@ -6,7 +6,9 @@ import type { View } from "./view";
 
 /** The first card waits, so that a pointer that only passes shows none; the next ones follow at once. */
 const WAIT_MS = 180;
-const GAP = 10;
+const GAP = 10; // to the box
+const EDGE = 4; // to the edge of the view
+const NARROWEST = 150; // pixels: less would break its rows
 
 export interface Card {
   show(hit: Hit | null, x: number, y: number): void;
@@ -16,7 +18,8 @@ export interface Card {
 
 export function createCard(view: View): Card {
   const element = h("div", { class: "pe-graph-card", "aria-hidden": "true", hidden: true });
-  view.host.append(element);
+  const around = view.host.closest<HTMLElement>(".pe-main") ?? view.host; // in a narrow graph it hangs over the inspector
+  around.append(element);
   let timer: ReturnType<typeof setTimeout> | undefined;
   let shown = ""; // what it says, so that a pointer that moves inside a box changes no text
   let last: { hit: Hit; x: number; y: number } | null = null;
@@ -42,7 +45,7 @@ export function createCard(view: View): Card {
       shown = key;
     }
     element.hidden = false;
-    put(view, element, last.hit, last.x, last.y);
+    put(view, element, around, last.hit, last.x, last.y);
   };
   return {
     show(hit, x, y) {
@@ -62,24 +65,35 @@ export function createCard(view: View): Card {
   };
 }
 
-/** Beside the box (right, else left), else below or above it; along with the pointer in the other direction. */
-function put(view: View, element: HTMLElement, hit: Hit, x: number, y: number): void {
-  const { width, height } = view.size;
-  const card = { width: element.offsetWidth, height: element.offsetHeight };
+/** Beside the box (right, else left), else below or above it; narrowed to the room beside it where it fits nowhere. */
+function put(view: View, element: HTMLElement, around: HTMLElement, hit: Hit, x: number, y: number): void {
+  const [stage, outer] = [view.host.getBoundingClientRect(), around.getBoundingClientRect()];
+  const [fromX, fromY] = [outer.left - stage.left + EDGE, outer.top - stage.top + EDGE];
+  const [toX, toY] = [outer.right - stage.left - EDGE, outer.bottom - stage.top - EDGE];
   const whole = hit.box >= 0 ? view.onScreen(hit.box) : { x: x - 8, y: y - 8, width: 16, height: 16 };
   // Of a frame only its title is pointed at.
   const box = view.scene.boxes[hit.box]?.open ? { ...whole, height: Math.min(whole.height, y - whole.y + 12) } : whole;
-  const clampX = (at: number): number => Math.max(4, Math.min(width - card.width - 4, at));
-  const clampY = (at: number): number => Math.max(4, Math.min(height - card.height - 4, at));
-  let [left, top] = [box.x + box.width + GAP, clampY(y - card.height / 3)];
-  if (left + card.width > width - 4) left = box.x - GAP - card.width;
-  if (left < 4) {
-    left = clampX(x - card.width / 2);
-    top = box.y + box.height + GAP;
-    if (top + card.height > height - 4) top = box.y - GAP - card.height;
-    if (top < 4) top = clampY(box.y + box.height + GAP);
+  const [left, right] = [box.x - GAP, box.x + box.width + GAP];
+  const [above, below] = [box.y - GAP, box.y + box.height + GAP];
+  const place = (): [number, number] | null => {
+    const card = { width: element.offsetWidth, height: element.offsetHeight };
+    const alongX = Math.max(fromX, Math.min(toX - card.width, x - card.width / 2));
+    const alongY = Math.max(fromY, Math.min(toY - card.height, y - card.height / 3));
+    if (right + card.width <= toX) return [right, alongY];
+    if (left - card.width >= fromX) return [left - card.width, alongY];
+    if (below + card.height <= toY) return [alongX, below];
+    return above - card.height >= fromY ? [alongX, above - card.height] : null;
+  };
+  element.style.maxWidth = "";
+  let at = place();
+  const room = Math.floor(Math.max(toX - right, left - fromX));
+  if (!at && room >= NARROWEST) {
+    element.style.maxWidth = `${room}px`;
+    at = place();
   }
-  element.style.transform = `translate(${Math.round(left)}px, ${Math.round(top)}px)`;
+  const [atX, atY] = at ?? [fromX, Math.max(fromY, toY - element.offsetHeight)];
+  const [shiftX, shiftY] = [atX - fromX + EDGE, atY - fromY + EDGE];
+  element.style.transform = `translate(${Math.round(shiftX)}px, ${Math.round(shiftY)}px)`;
 }
 
 function contentOf(view: View, hit: Hit): Node[] | null {

@@ -149,6 +149,13 @@ function check(model: Model, scene: Scene, { straightDown = true } = {}): void {
   }
 }
 
+declare const process: { cpuUsage(): { user: number } };
+
+/** Time of the processor: on a busy machine it does not count what others take. */
+function spentMs(): number {
+  return process.cpuUsage().user / 1000;
+}
+
 describe("layout", () => {
   it.each([1, 3])("keeps its promises on a transformer of %i blocks, folded, half open and open", (blocks) => {
     const model = new Model(transformer(blocks));
@@ -204,9 +211,9 @@ describe("layout", () => {
 
   it("lays out forty skips, a thousand ranks passed, in little time", () => {
     const model = new Model(skipping(40));
-    const begun = performance.now();
+    const begun = spentMs();
     createLayout(model).scene(everyGroup(model));
-    expect(performance.now() - begun).toBeLessThan(500); // about 100; through dagre 1500
+    expect(spentMs() - begun).toBeLessThan(800); // about 100; through dagre 1500
   });
 
   it("is the same each time, and lays out alike scopes alike", () => {
@@ -233,9 +240,9 @@ describe("layout", () => {
     const s = randomNet(3, 900);
     s.layers.group.fill(0);
     const model = new Model(s);
-    const begun = performance.now();
+    const begun = spentMs();
     const scene = createLayout(model).scene(new Set([0]));
-    expect(performance.now() - begun).toBeLessThan(2000);
+    expect(spentMs() - begun).toBeLessThan(2000);
     check(model, scene, { straightDown: false });
   });
 

@@ -12,7 +12,7 @@ import { bitsOf } from "./wires";
 const MARK_PX = 18;
 const ENTRIES = 8;
 
-/** In a view smaller than this the legend would lie over what it explains: it starts folded. */
+/** In a view smaller than this the legend would lie over what it explains: it is folded, until the user says otherwise. */
 const ROOM = { width: 640, height: 460 };
 
 export interface Legend {
@@ -29,13 +29,16 @@ export function createLegend(view: View): Legend {
     icon("down"),
   );
   const element = h("section", { class: "pe-graph-legend", "aria-label": "Legend" }, button, body);
-  const fold = (): void => {
-    const open = button.getAttribute("aria-expanded") !== "true";
+  const unfold = (open: boolean): void => {
     button.setAttribute("aria-expanded", String(open));
     button.title = open ? "Fold the legend" : "Unfold the legend";
     body.hidden = !open;
   };
-  button.addEventListener("click", fold);
+  let chosen = false;
+  button.addEventListener("click", () => {
+    chosen = true;
+    unfold(button.getAttribute("aria-expanded") !== "true");
+  });
   view.host.append(element);
   let version = -1;
   const draw = (): void => {
@@ -48,7 +51,12 @@ export function createLegend(view: View): Legend {
   };
   view.onChange(draw);
   draw();
-  if (view.host.clientWidth > 0 && (view.host.clientWidth < ROOM.width || view.host.clientHeight < ROOM.height)) fold();
+  let size = view.size;
+  view.onPaint(() => {
+    if (view.size === size || chosen) return;
+    size = view.size;
+    unfold(size.width >= ROOM.width && size.height >= ROOM.height);
+  });
   return { dispose: () => element.remove() };
 }
 

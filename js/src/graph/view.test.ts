@@ -280,6 +280,17 @@ describe("view", () => {
     expect(written.texts).toContain("Add"); // before the next frame
   });
 
+  it("stands where it stood when it has been narrow for a moment", () => {
+    const before = view.camera;
+    for (const width of [300, 0, 120, 800]) view.resize({ width, height: 600 }, 1);
+    expect(view.camera).toEqual(before);
+    view.resize({ width: 120, height: 600 }, 1);
+    view.look({ ...view.camera, y: 100 }, false); // from here the user has said where to stand
+    const narrow = view.camera;
+    view.resize({ width: 130, height: 600 }, 1);
+    expect(view.camera.y).toBe(narrow.y);
+  });
+
   it("draws what is in sight only", () => {
     view.look({ x: 0, y: 0, scale: 1 }, false);
     paint(view, []);

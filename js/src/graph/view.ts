@@ -55,6 +55,9 @@ export class View {
   matches: ReadonlySet<number> = new Set(); // layers found by the search
   private picked: ReadonlyMap<number, number> | null = null;
   private frame = 0;
+  /** What a resize made of the camera, and what it would be with room for it: until it moves, that comes back. */
+  private squeezed: { free: Camera; shown: Camera } | null = null;
+  private lastWidth = 0; // JupyterLab takes cells off the page for a moment: they have no size then
   private glide: { from: Camera; to: Camera; start: number } | null = null;
   private anchor: Key = NOTHING;
   private own = false;
@@ -268,7 +271,6 @@ export class View {
   // -- the camera -----------------------------------------------------------------------------------------------------
 
   resize(size: Size, ratio: number): void {
-    const before = this.size;
     const first = !this.placed && size.width > 0 && size.height > 0;
     this.size = size;
     this.ratio = ratio;
@@ -278,10 +280,13 @@ export class View {
       this.placed = true;
       this.camera = this.opening();
       if (this.store.focus >= 0) this.show(this.store.focus, false);
-    } else if (before.width > 0 && size.width > 0) {
-      const dx = (size.width - before.width) / 2 / this.camera.scale;
-      this.camera = bounded({ ...this.camera, x: this.camera.x - dx }, this.scene, size);
+    } else if (size.width > 0) {
+      const camera = this.camera === this.squeezed?.shown ? this.squeezed.free : this.camera;
+      const free = { ...camera, x: camera.x - (size.width - this.lastWidth) / 2 / camera.scale };
+      this.camera = bounded(free, this.scene, size);
+      this.squeezed = { free, shown: this.camera };
     }
+    if (size.width > 0) this.lastWidth = size.width;
     // A canvas that gets a size is blank, and sizes are observed after a frame's callbacks: it would be shown so for one.
     if (first) this.invalidate();
     else this.draw();

@@ -82,12 +82,17 @@ function losses(f: Figures, layer: number, low: string): HTMLElement | "" {
   if (found.length === 0) {
     const measured = rows.some(([, number]) => !Number.isNaN(number));
     return measured
-      ? h("p", { class: "pe-i-lossless" }, icon("good"), `All ${count(elements)} values lie in the range of ${low}.`)
+      ? h(
+          "p",
+          { class: "pe-i-lossless" },
+          icon("good"),
+          `All ${count(elements)} exact values lie in the range of ${low}.`,
+        )
       : "";
   }
   return h(
     "ul",
-    { class: "pe-i-losses", "aria-label": `Of ${count(elements)} values` },
+    { class: "pe-i-losses", "aria-label": `Of ${count(elements)} exact values` },
     ...found.map(([label, number, meaning]) => {
       const bar = h("span", { class: `pe-i-lost pe-i-lost-${label.toLowerCase()}` });
       bar.style.width = `${Math.max(1, (100 * number) / elements)}%`;
@@ -96,7 +101,7 @@ function losses(f: Figures, layer: number, low: string): HTMLElement | "" {
         {},
         h("span", { class: "pe-i-lost-share" }, share(number / elements)),
         h("span", { class: "pe-i-lost-track", "aria-hidden": "true" }, bar),
-        h("span", { title: `${count(number)} of ${count(elements)} values` }, h("b", {}, label), ` ${meaning}`),
+        h("span", { title: `${count(number)} of ${count(elements)} exact values` }, h("b", {}, label), ` ${meaning}`),
       );
     }),
   );

@@ -5,9 +5,10 @@ import { icon } from "./ui";
 const KEY = "precision-explorer.inspector";
 const WIDTH = { usual: 400, least: 280, step: 24 }; // CSS pixels
 const GRAPH_LEAST = 220; // what the graph keeps
+const SHARE = 0.42; // of the panel at most, where nobody has chosen a width
 
 interface Memory {
-  width: number;
+  width: number | null;
   folded: boolean;
 }
 
@@ -15,9 +16,9 @@ interface Memory {
 function recall(): Memory {
   try {
     const { width, folded } = JSON.parse(localStorage.getItem(KEY) ?? "{}") as Partial<Memory>;
-    return { width: Number.isFinite(width) ? Number(width) : WIDTH.usual, folded: folded === true };
+    return { width: Number.isFinite(width) ? Number(width) : null, folded: folded === true };
   } catch {
-    return { width: WIDTH.usual, folded: false };
+    return { width: null, folded: false };
   }
 }
 
@@ -46,12 +47,11 @@ export function createSplitter(host: HTMLElement): { unfold(): void; dispose(): 
   );
   host.prepend(bar, fold);
 
-  const most = (): number => {
-    const room = host.parentElement?.clientWidth ?? 0;
-    return room > 0 ? Math.max(WIDTH.least, room - GRAPH_LEAST) : Number.POSITIVE_INFINITY;
-  };
+  const room = (): number => host.parentElement?.clientWidth || Number.POSITIVE_INFINITY;
+  const most = (): number => Math.max(WIDTH.least, room() - GRAPH_LEAST);
+  const wanted = (): number => memory.width ?? Math.min(WIDTH.usual, SHARE * room());
   const apply = (): void => {
-    const width = Math.round(Math.min(most(), Math.max(WIDTH.least, memory.width)));
+    const width = Math.round(Math.min(most(), Math.max(WIDTH.least, wanted())));
     host.classList.toggle("pe-i-folded", memory.folded);
     host.style.width = memory.folded ? "" : `${width}px`;
     bar.hidden = memory.folded;
@@ -88,20 +88,21 @@ export function createSplitter(host: HTMLElement): { unfold(): void; dispose(): 
     grip = null;
   };
   const reset = (): void => {
-    setWidth(WIDTH.usual);
+    memory.width = null;
+    apply();
     remember(memory);
   };
   const key = (event: KeyboardEvent): void => {
     const steps: Record<string, () => number> = {
-      ArrowLeft: () => memory.width + WIDTH.step,
-      ArrowRight: () => memory.width - WIDTH.step,
+      ArrowLeft: () => wanted() + WIDTH.step,
+      ArrowRight: () => wanted() - WIDTH.step,
       Home: () => WIDTH.least,
       End: () => most(),
     };
     const step = steps[event.key];
     if (event.key === "Enter") setFolded(true);
     else if (step) {
-      setWidth(Number.isFinite(step()) ? step() : memory.width);
+      setWidth(Number.isFinite(step()) ? step() : wanted());
       remember(memory);
     } else return;
     event.preventDefault();

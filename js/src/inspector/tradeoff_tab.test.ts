@@ -5,6 +5,7 @@ import { Store } from "../store";
 import { FakeSource, transformer } from "../testing/fixture";
 import { type Drawing, PlotlyRecorder } from "../testing/plotly";
 import { createInspector } from "./inspector";
+import { axesOf, originOf } from "./tradeoff_tab";
 
 let source: FakeSource;
 let store: Store;
@@ -145,7 +146,7 @@ describe("the trade-off", () => {
     store.setTab("tradeoff");
     await settle();
     expect(trace("measured").x.length).toBeLessThan(trace("predicted").x.length);
-    expect(axisTitle("xaxis")).toBe("latency, predicted: roofline of H100");
+    expect(axisTitle("xaxis")).toBe("latency, predicted");
     expect(axisTitle("yaxis")).toBe("output error, relative L2, emulated");
     const hover = trace("predicted").hovertext[3] as string;
     expect(hover).toContain("not run yet");
@@ -165,6 +166,31 @@ describe("the trade-off", () => {
     expect(rows).toHaveLength(14);
     expect(rows[0]).toContain("current");
     expect(rows[3]).toContain("≈");
+  });
+
+  it.each([
+    ["predicted (roofline, H100-SXM), batch of 32", "predicted, H100-SXM"],
+    ["measured on NVIDIA H200, TensorRT 11.1, time on the GPU", "measured, NVIDIA H200"],
+    ["emulated: fp16 and int8 storage rounding (scales: minmax), fp32 accumulation", "emulated"],
+    ["", ""],
+  ])("names the origin of %s on an axis by its kind and device", (provenance, origin) => {
+    expect(originOf(provenance)).toBe(origin);
+  });
+
+  it("tells origins apart by kind and device alone", () => {
+    source.findFront({ latency_provenance: "predicted (roofline, H100-SXM), batch of 32" });
+    const { search, tried } = source.state();
+    const errors = ["emulated: fp16 storage rounding", "emulated: int8 storage rounding"];
+    const plans = errors.map((error_provenance) => ({
+      ...(tried[0] as (typeof tried)[0]),
+      error_provenance,
+      latency_provenance: "predicted (roofline, H100-SXM), batch of 8",
+    }));
+    const titles = axesOf(plans, search, { x: "latency", y: "error" });
+    expect(titles.xTitle).toBe("latency, predicted, H100-SXM");
+    expect(titles.yTitle).toBe("output error, relative L2, emulated");
+    const other = plans.map((plan) => ({ ...plan, latency_provenance: "measured on NVIDIA H200, TensorRT 11.1" }));
+    expect(axesOf(other, search, { x: "latency", y: "error" }).xTitle).toBe("latency, of several origins");
   });
 
   it("draws the front over shares where no latency is known", async () => {

@@ -12,6 +12,7 @@ import { createSearchPanel } from "./search_panel";
 import { refill, section } from "./ui";
 
 const HEIGHT_PX = 280;
+const ORIGIN = 32; // characters of an axis' title: some CPUs have long names
 const PREVIEW_MS = 80; // the chart follows a drag this often: the graph needs the frames more
 
 export function createTradeoffTab(store: Store): Part {
@@ -161,11 +162,8 @@ export function axesOf(tried: Tried[], search: SearchState, choice: Pick<Axes, "
   const can = choices(tried, search);
   const x = can.x.some(([value]) => value === choice.x) ? choice.x : "share";
   const y = can.y.some(([value]) => value === choice.y) ? choice.y : "error";
-  const latency = short([...tried.map((plan) => plan.latency_provenance), search.latency_provenance], 44);
-  const errors = short(
-    tried.map((plan) => plan.error_provenance),
-    24, // the chart is less high than wide
-  );
+  const latency = origins([...tried.map((plan) => plan.latency_provenance), search.latency_provenance]);
+  const errors = origins(tried.map((plan) => plan.error_provenance));
   return {
     x,
     y,
@@ -174,11 +172,18 @@ export function axesOf(tried: Tried[], search: SearchState, choice: Pick<Axes, "
   };
 }
 
-/** Returns how figures came to be, short enough for an axis; "" where nothing is known. */
-function short(provenances: string[], most: number): string {
-  const different = [...new Set(provenances.filter(Boolean))];
+/** Returns how figures came to be, as short as an axis wants it; the lists beneath have it in full. */
+function origins(provenances: string[]): string {
+  const different = [...new Set(provenances.filter(Boolean).map(originOf))];
   if (different.length === 0) return "";
-  return `, ${different.length === 1 ? shorten(visible(different[0] as string), most) : "of several origins"}`;
+  return `, ${different.length === 1 ? visible(different[0] as string) : "of several origins"}`;
+}
+
+/** Returns the kind of a provenance, and the device that it names: "predicted, H100-SXM", "emulated". */
+export function originOf(provenance: string): string {
+  const [, kind = provenance, model, here] = /^(\w+)(?: \(roofline, ([^)]+)\)| on ([^,]+))?/.exec(provenance) ?? [];
+  const device = model ?? here;
+  return shorten(device === undefined ? kind : `${kind}, ${device}`, ORIGIN);
 }
 
 export function pointOf(plan: Tried, axes: Axes): Point {
