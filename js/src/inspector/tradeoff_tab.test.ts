@@ -191,6 +191,8 @@ describe("the trade-off", () => {
     expect(titles.yTitle).toBe("output error, relative L2, emulated");
     const other = plans.map((plan) => ({ ...plan, latency_provenance: "measured on NVIDIA H200, TensorRT 11.1" }));
     expect(axesOf(other, search, { x: "latency", y: "error" }).xTitle).toBe("latency, of several origins");
+    const untimed = { ...search, points: search.points.map((point) => ({ ...point, latency_us: null })) };
+    expect(axesOf(other, untimed, { x: "latency", y: "error" }).xTitle).toBe("latency, measured, NVIDIA H200");
   });
 
   it("draws the front over shares where no latency is known", async () => {

@@ -162,7 +162,9 @@ export function axesOf(tried: Tried[], search: SearchState, choice: Pick<Axes, "
   const can = choices(tried, search);
   const x = can.x.some(([value]) => value === choice.x) ? choice.x : "share";
   const y = can.y.some(([value]) => value === choice.y) ? choice.y : "error";
-  const latency = origins([...tried.map((plan) => plan.latency_provenance), search.latency_provenance]);
+  const timed = tried.filter((plan) => known(float(plan.latency_us))).map((plan) => plan.latency_provenance);
+  const found = search.points.some((point) => known(float(point.latency_us))) ? [search.latency_provenance] : [];
+  const latency = origins([...timed, ...found]);
   const errors = origins(tried.map((plan) => plan.error_provenance));
   return {
     x,
